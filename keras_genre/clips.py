@@ -1,0 +1,83 @@
+"""What is known of a clip besides its audio: the row that index, split, store and report share."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from keras_genre.errors import DatasetError
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One clip of a data set.
+
+    Attributes
+    ----------
+    track : str
+        Name, unique in the data set; what split lists refer to (`blues.00000`).
+    genre : str
+        The label.
+    file : str
+        Path of the audio relative to the data set's root, with `/`; empty where there is no audio.
+    seconds : float
+        Duration; 0 if unknown.
+    group : str
+        Artist, or whatever must not stand on both sides of a split; empty if unknown.
+    split : str
+        `train`, `validation`, `test`, or empty: not assigned.
+    sha256 : str
+        Of the audio file; empty where there is none.
+    """
+
+    track: str
+    genre: str
+    file: str = ""
+    seconds: float = 0.0
+    group: str = ""
+    split: str = ""
+    sha256: str = ""
+
+
+COLUMNS = tuple(field.name for field in dataclasses.fields(Clip))
+
+
+def clips_to_csv(clips: Iterable[Clip]) -> str:
+    """Write clips as CSV text with a header line of the names of `Clip`'s fields."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for clip in clips:
+        writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in dataclasses.astuple(clip)])
+    return buffer.getvalue()
+
+
+def clips_from_csv(text: str, name: Path | str) -> list[Clip]:
+    """Read what `clips_to_csv` wrote; `name` is the file to blame in errors.
+
+    Raises
+    ------
+    DatasetError
+        If columns are missing, a value is not of its type or a track stands twice.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    if missing := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
+        raise DatasetError(f"{name}: no column {', '.join(missing)}")
+    clips = {}
+    for row in reader:
+        try:
+            clip = Clip(**{column: row[column] for column in COLUMNS} | {"seconds": float(row["seconds"])})
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{name}, line {reader.line_num}: {error}") from error
+        if clip.track in clips:
+            raise DatasetError(f"{name}, line {reader.line_num}: track {clip.track!r} stands twice")
+        clips[clip.track] = clip
+    return list(clips.values())
+
+
+def genres_of(clips: Iterable[Clip]) -> list[str]:
+    """Return the genres that occur, in alphabetical order: the order of a model's outputs."""
+    return sorted({clip.genre for clip in clips})
