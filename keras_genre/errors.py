@@ -13,6 +13,10 @@ class ParameterError(KerasGenreError):
     """A parameter or flag has a value that cannot work."""
 
 
+class FolderInUseError(KerasGenreError):
+    """Another process is writing to the folder."""
+
+
 class AudioError(KerasGenreError):
     """A file or byte string cannot be used as audio."""
 

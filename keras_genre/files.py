@@ -1,12 +1,17 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from keras_genre.errors import FolderInUseError
+
+PARTIAL_PREFIX = ".partial-"
 
 
 @contextlib.contextmanager
@@ -25,7 +30,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{PARTIAL_PREFIX}{path.stem}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -39,6 +44,34 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path | str) -> Iterator[None]:
+    """Make `folder` if missing and hold it for this process alone; clear what a killed writer left there.
+
+    The lock goes with the process, however it ends.
+
+    Raises
+    ------
+    FolderInUseError
+        If another process holds the folder.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FolderInUseError(
+                f"{folder}: another process is writing here; wait for it or name another folder"
+            ) from error
+        for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
+            leftover.unlink()
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync(path: Path) -> None:

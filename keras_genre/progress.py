@@ -38,7 +38,13 @@ class Progress:
     bar_columns = 24
 
     def __init__(
-        self, total: int, unit: str, *, done: int = 0, plain_seconds: float = 10.0, stream: TextIO | None = None
+        self,
+        total: int,
+        unit: str,
+        *,
+        done: int = 0,
+        plain_seconds: float = 10.0,
+        stream: TextIO | None = None,
     ):
         self.total = total
         self.unit = unit

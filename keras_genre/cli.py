@@ -1,0 +1,63 @@
+"""What the commands share: exit status, messages, and quiet start-up."""
+
+import argparse
+import functools
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from keras_genre.errors import KerasGenreError, ParameterError
+
+DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def command(main: Main) -> Main:
+    """Make `main` a command: its exit status is returned, errors that are the user's are shown without a traceback.
+
+    Data go to standard output, everything else to standard error.
+    """
+
+    @functools.wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        # TensorFlow reads this when it is imported, which commands do only once their flags are understood.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        warnings.showwarning = _show_warning
+        try:
+            return main(argv)
+        except KerasGenreError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return WRONG_USAGE if isinstance(error, ParameterError) else SOME_FAILED
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return INTERRUPTED
+        except BrokenPipeError:
+            # The reader of our output has gone; Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return SOME_FAILED
+        except OSError as error:
+            print(f"error: {error.filename or 'the system'}: {error.strerror or error}", file=sys.stderr)
+            return SOME_FAILED
+
+    return run
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """Make the argument parser of `python -m NAME`."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+
+def say(text: str) -> None:
+    """Tell the user something that is not data."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _show_warning(message, category, *_args) -> None:
+    if category.__module__.startswith("keras_genre"):
+        say(f"warning: {message}")

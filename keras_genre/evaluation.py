@@ -1,0 +1,121 @@
+"""A run's report on the clips of a split."""
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_genre import files, report
+from keras_genre.clips import Clip
+from keras_genre.errors import StoreError
+from keras_genre.metrics import Scores, softmax
+from keras_genre.params import differences
+from keras_genre.runs import CONFUSION, PREDICTIONS, REPORT, REPORT_TEXT, RunInfo, load_model, named_for, read_run
+from keras_genre.scoring import score_clips
+from keras_genre.store import Store, open_store
+
+
+def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> Scores:
+    """Classify the whole clips of a split and write the report into the run folder.
+
+    Writes `report.json`, `report.md`, `predictions.csv` and `confusion.png`; for a split other than `test` their
+    names carry it.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    split : str
+        `train`, `validation` or `test`.
+    data : Path or str, optional
+        The store; the one trained on by default, with the split that the run had.
+
+    Returns
+    -------
+    Scores
+
+    Raises
+    ------
+    RunError
+        If the run has no network.
+    StoreError
+        If the store does not fit the run, or has no clip of the split.
+    """
+    info = read_run(run)
+    store = store_of_run(info, data)
+    rows = store.rows_of(split)
+    if not rows:
+        have = ", ".join(sorted({clip.split for clip in store.clips if clip.split})) or "none"
+        raise StoreError(f"{store.path}: no clip is in the split {split} (it has: {have})")
+    logits = score_clips(load_model(run), store, rows)
+    clips = [store.clips[row] for row in rows]
+    genres = list(info.genres)
+    expected = np.array([genres.index(clip.genre) for clip in clips])
+    scores = Scores.of(genres, expected, logits.argmax(axis=1))
+    values: dict[str, Any] = {
+        "split": split,
+        **scores.to_json(),
+        "notes": list(info.notes),
+        "seed": info.params.seed,
+        "preset": info.preset,
+        "data": str(store.path),
+        "versions": info.versions,
+    }
+    title = f"{info.preset} on {len(clips)} {split} clips"
+    facts = {"seed": info.params.seed, "data": store.path, "features": info.params.features, **info.versions}
+    files.write_text(run / named_for(PREDICTIONS, split), predictions_csv(clips, genres, softmax(logits)))
+    report.save_figure(report.confusion_figure(scores, title), run / named_for(CONFUSION, split))
+    files.write_text(run / named_for(REPORT_TEXT, split), report.report_text(title, scores, info.notes, facts))
+    files.write_json(run / named_for(REPORT, split), values)
+    return scores
+
+
+def store_of_run(info: RunInfo, data: Path | str | None) -> Store:
+    """Open the store that a run is to be evaluated on.
+
+    Without `data`, clips have the splits that they had in the run, whatever the store says now. With `data`, the
+    store's own; but a clip that the run was trained or chosen on is never a test clip.
+
+    Raises
+    ------
+    StoreError
+        If features or genres are not those of the run, or a test clip of `data` was seen in training.
+    """
+    store = open_store(data or info.data, info.params.features)
+    wanted = info.header.front_end
+    if store.header.columns_of(info.params.features) != info.columns:
+        raise StoreError(f"{store.path}: holds {store.header.kind}, the run was trained on {info.header.kind}")
+    if wanted and store.header.front_end:
+        changes = [line for line in differences(wanted, store.header.front_end) if not line.startswith("kind")]
+        if changes:
+            raise StoreError(f"{store.path}: other feature parameters than the run's ({'; '.join(changes)})")
+    if unknown := sorted(set(store.genres) - set(info.genres)):
+        raise StoreError(f"{store.path}: has genres that the run does not know: {', '.join(unknown)}")
+    if data is None:
+        return store.with_splits(info.splits)
+    seen = [
+        clip.track
+        for clip in store.clips
+        if clip.split == "test" and info.splits.get(clip.track) in ("train", "validation")
+    ]
+    if seen:
+        raise StoreError(
+            f"{store.path}: {len(seen)} of its test clips had a part in the training of this run "
+            f"({', '.join(seen[:5])}{', ...' if len(seen) > 5 else ''}); a score on them would mean nothing"
+        )
+    return store
+
+
+def predictions_csv(clips: list[Clip], genres: list[str], probabilities: np.ndarray) -> str:
+    """Return expected and predicted genre of each clip, and all probabilities, as CSV text."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["track", "expected", "predicted", "correct", "probability", *genres])
+    for clip, row in zip(clips, probabilities, strict=True):
+        predicted = genres[int(row.argmax())]
+        shares = [f"{share:.6f}" for share in row]
+        correct = int(predicted == clip.genre)
+        writer.writerow([clip.track, clip.genre, predicted, correct, f"{row.max():.6f}", *shares])
+    return buffer.getvalue()

@@ -1,0 +1,398 @@
+"""Features from and for other programs: NumPy archives, the original's `.npy` pairs and JSON files."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import re
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_genre import cli, files
+from keras_genre.clips import SPLITS, Clip
+from keras_genre.errors import ParameterError, StoreError
+from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.store import Store, StoreHeader, StoreWriter, open_store
+
+AUDIO_SUFFIX = re.compile(r"\.(au|wav|mp3|flac|ogg|opus|m4a|aiff?)$", re.IGNORECASE)
+GENRE_IN_TRACK = re.compile(r"^(?:.*/)?(?P<genre>[^/]+?)\.\d+$")
+
+NPY_WINDOW_FRAMES = 128
+JSON_SEGMENT_FRAMES = 259
+JSON_KEYS = ("mapping", "mfcc", "labels")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+    """Labelled feature sequences, as an importer finds them.
+
+    Attributes
+    ----------
+    frames : list of np.ndarray [shape=(frames, dims)]
+    labels : list of int or str
+    tracks : list of str
+        Unique names.
+    splits, groups : list of str
+        Empty where unknown.
+    genres : list of str
+        Names of the labels 0, 1, ...; empty if the file has none.
+    """
+
+    frames: list[np.ndarray]
+    labels: list[Any]
+    tracks: list[str]
+    splits: list[str]
+    groups: list[str]
+    genres: list[str]
+
+
+def import_features(options: argparse.Namespace) -> Store:
+    """Make a store from the files that `store import` was given.
+
+    Raises
+    ------
+    StoreError
+        If a file is missing, damaged, or not of the form that its name promises.
+    ParameterError
+        If a flag is needed or does not fit.
+    """
+    from keras_genre.datasets.options import apply_split_options
+
+    sequences = read_sequences(options.sources)
+    genres = options.genres.split(",") if options.genres else sequences.genres
+    names = genre_names(sequences, [genre.strip() for genre in genres])
+    clips = [
+        Clip(track=track, genre=genre, group=group, split=split, sha256=_digest(frames))
+        for track, genre, group, split, frames in zip(
+            sequences.tracks, names, sequences.groups, sequences.splits, sequences.frames, strict=True
+        )
+    ]
+    clips, notes = apply_split_options(clips, options)
+    for note in notes:
+        cli.say(f"note: {note}")
+    dims = options.columns or sequences.frames[0].shape[1]
+    if dims > sequences.frames[0].shape[1] or dims < 1:
+        raise ParameterError(f"--columns {dims}: the frames have {sequences.frames[0].shape[1]} values")
+    header = _header(options, dims, sequences.frames[0].dtype)
+    clips = [
+        dataclasses.replace(clip, seconds=len(frames) * header.hop_seconds)
+        for clip, frames in zip(clips, sequences.frames, strict=True)
+    ]
+    by_track = dict(zip(sequences.tracks, sequences.frames, strict=True))
+    with StoreWriter(options.out, header, clips, overwrite=options.overwrite) as writer:
+        for number, members in writer.missing():
+            writer.add(number, [np.ascontiguousarray(by_track[clip.track][:, :dims]) for clip in members])
+        return writer.finish()
+
+
+def _header(options: argparse.Namespace, dims: int, dtype: np.dtype) -> StoreHeader:
+    exact = dtype.name if dtype.name in ("float16", "uint8", "uint16") else "float32"
+    encoding = options.encoding or exact
+    if options.features in FEATURE_DIMS:
+        if FEATURE_DIMS[options.features] != dims:
+            raise ParameterError(
+                f"--features {options.features} has {FEATURE_DIMS[options.features]} values a frame, not {dims}; "
+                "keep the first ones with --columns, or give the features a name of their own"
+            )
+        if options.hop_seconds is not None:
+            raise ParameterError(f"--hop-seconds is for own kinds; that of {options.features} is known")
+        return StoreHeader.of(FrontEndParams(options.features), encoding)
+    return StoreHeader(options.features or f"imported{dims}", dims, options.hop_seconds or 0.0, None, encoding)
+
+
+def _digest(frames: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(frames).tobytes()).hexdigest()
+
+
+def genre_names(sequences: Sequences, genres: Sequence[str]) -> list[str]:
+    """Return the genre of every sequence by name.
+
+    Labels that are words are the names. Numbers are looked up in `genres`; without these, the names are taken from
+    tracks such as `blues/blues.00029` if that is possible without contradiction.
+
+    Raises
+    ------
+    ParameterError
+        If the names cannot be known.
+    """
+    labels = sequences.labels
+    if all(isinstance(label, str) for label in labels):
+        return list(labels)
+    if not genres:
+        found: dict[int, set[str]] = {}
+        for label, track in zip(labels, sequences.tracks, strict=True):
+            match = GENRE_IN_TRACK.match(track)
+            found.setdefault(int(label), set()).add(match["genre"] if match else "")
+        names = {label: next(iter(each)) for label, each in found.items() if len(each) == 1}
+        if len(names) < len(found) or len(set(names.values())) < len(names) or "" in names.values():
+            raise ParameterError("the labels are numbers; name them in order with --genres A,B,...")
+        return [names[int(label)] for label in labels]
+    if max(labels) >= len(genres) or min(labels) < 0 or len(set(genres)) < len(genres):
+        raise ParameterError(f"--genres: {len(genres)} different names are too few for the labels 0 to {max(labels)}")
+    return [genres[int(label)] for label in labels]
+
+
+def read_sequences(sources: Sequence[Path]) -> Sequences:
+    """Read feature sequences from an `.npz` file, a folder of `.npy` pairs, or JSON files.
+
+    Raises
+    ------
+    StoreError
+        If a file is missing, damaged or not of its form.
+    """
+    suffixes = {source.suffix.lower() for source in sources}
+    if len(sources) == 1 and sources[0].is_dir():
+        return _checked(sources[0], _from_npy_folder(sources[0]))
+    if len(sources) == 1 and suffixes == {".npz"}:
+        return _checked(sources[0], _from_npz(sources[0]))
+    if suffixes == {".json"}:
+        return _checked(sources[0], _from_json(sources))
+    raise StoreError(f"{sources[0]}: import takes one .npz file, one folder of .npy pairs, or .json files")
+
+
+def _checked(source: Path, sequences: Sequences) -> Sequences:
+    if not sequences.frames:
+        raise StoreError(f"{source}: holds no features")
+    shapes = {frames.shape[1] for frames in sequences.frames}
+    if len(shapes) > 1:
+        raise StoreError(f"{source}: frames of {sorted(shapes)} values; all must have the same number")
+    for track, frames in zip(sequences.tracks, sequences.frames, strict=True):
+        if not len(frames) or not np.isfinite(frames).all():
+            raise StoreError(f"{source}: {track} has no frames, or NaN or infinity in them")
+    if len(set(sequences.tracks)) < len(sequences.tracks):
+        raise StoreError(f"{source}: two tracks have one name")
+    return sequences
+
+
+def _load(path: Path, **options) -> Any:
+    try:
+        # Never pickled objects: they could run code.
+        return np.load(path, allow_pickle=False, **options)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path}: cannot be read as NumPy data ({error})") from error
+
+
+def _from_npz(path: Path) -> Sequences:
+    with _load(path) as archive:
+        try:
+            arrays = {name: archive[name] for name in archive.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise StoreError(f"{path}: damaged ({error})") from error
+    if missing := [name for name in ("X", "Y", "IDS") if name not in arrays]:
+        raise StoreError(f"{path}: has no array {', '.join(missing)}; expected X, Y, IDS [SPLIT] [GROUP]")
+    values, labels = arrays["X"], _labels(path, arrays["Y"])
+    if values.ndim not in (2, 3) or values.dtype.kind not in "fiu":
+        raise StoreError(f"{path}: X must be numbers, (rows, dims) or (tracks, time, dims), not {values.shape}")
+    names = [AUDIO_SUFFIX.sub("", str(name)) for name in arrays["IDS"]]
+    for name, count in (
+        ("Y", len(labels)),
+        ("IDS", len(names)),
+        *((k, len(arrays[k])) for k in _OPTIONAL & set(arrays)),
+    ):
+        if count != len(values):
+            raise StoreError(f"{path}: {name} has {count} entries for {len(values)} of X")
+    splits = [str(split) for split in arrays.get("SPLIT", [""] * len(names))]
+    groups = [str(group) for group in arrays.get("GROUP", [""] * len(names))]
+    if unknown := sorted(set(splits) - {*SPLITS, ""}):
+        raise StoreError(f"{path}: SPLIT has {', '.join(unknown)}; known: {', '.join(SPLITS)}")
+    genres = [str(genre) for genre in arrays.get("GENRES", [])]
+    if values.ndim == 3:
+        return Sequences(list(_exact(values)), labels, _short_names(names), splits, groups, genres)
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    for name, members in rows.items():
+        if len({(labels[row], splits[row], groups[row]) for row in members}) > 1:
+            raise StoreError(f"{path}: the rows of {name} differ in label, split or group")
+    firsts = [members[0] for members in rows.values()]
+    values = _exact(values)
+    return Sequences(
+        [values[members] for members in rows.values()],
+        [labels[row] for row in firsts],
+        _short_names(list(rows)),
+        [splits[row] for row in firsts],
+        [groups[row] for row in firsts],
+        genres,
+    )
+
+
+_OPTIONAL = {"SPLIT", "GROUP"}
+
+
+def _exact(values: np.ndarray) -> np.ndarray:
+    """Keep the types that a store can hold as they are; other numbers become float32."""
+    return values if values.dtype.name in ("float16", "uint8", "uint16") else values.astype(np.float32)
+
+
+def _labels(path: Path, labels: np.ndarray) -> list[Any]:
+    """Return labels as integers or words; rows of one-hot labels as the place of the one."""
+    if labels.ndim == 2:
+        if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
+            raise StoreError(f"{path}: labels of two dimensions must be one-hot")
+        labels = labels.argmax(axis=1)
+    if labels.ndim != 1 or labels.dtype.kind not in "iuU":
+        raise StoreError(f"{path}: labels must be whole numbers, words or one-hot, not {labels.dtype}")
+    return labels.tolist()
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Leave folders out of track names where they are not needed to tell tracks apart."""
+    short = [name.rsplit("/", 1)[-1] for name in names]
+    return short if len(set(short)) == len(set(names)) else list(names)
+
+
+def _from_npy_folder(folder: Path) -> Sequences:
+    frames: list[np.ndarray] = []
+    labels: list[Any] = []
+    splits: list[str] = []
+    for split in SPLITS:
+        pair = [folder / f"data_{split}_{part}.npy" for part in ("input", "target")]
+        if not any(path.exists() for path in pair):
+            continue
+        inputs, targets = (_load(path) for path in pair)
+        if inputs.ndim != 3 or inputs.dtype.kind not in "fiu" or len(inputs) != len(targets):
+            raise StoreError(f"{pair[0]}: expected numbers (tracks, time, dims), as many as targets")
+        frames += list(_exact(inputs))
+        labels += _labels(pair[1], targets)
+        splits += [split] * len(inputs)
+    if not frames:
+        raise StoreError(f"{folder}: no data_train_input.npy and its like in here")
+    return Sequences(frames, labels, _numbered(splits), splits, [""] * len(frames), [])
+
+
+def _from_json(paths: Sequence[Path]) -> Sequences:
+    frames: list[np.ndarray] = []
+    labels: list[Any] = []
+    splits: list[str] = []
+    genres: list[str] | None = None
+    for path in paths:
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            mapping = [str(name).rstrip("/").rsplit("/", 1)[-1] for name in values["mapping"]]
+            segments = [np.array(segment, np.float32) for segment in values["mfcc"]]
+            numbers = [int(label) for label in values["labels"]]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StoreError(f"{path}: is not a file of mapping, mfcc and labels ({error})") from error
+        if len(segments) != len(numbers) or any(segment.ndim != 2 for segment in segments):
+            raise StoreError(f"{path}: mfcc must be (frames, values) for each label")
+        if genres not in (None, mapping):
+            raise StoreError(f"{path}: mapping differs from that of {paths[0]}")
+        genres = mapping
+        stem = path.stem.lower()
+        split = next((split for split in SPLITS if split[:3] in stem), "")
+        frames += segments
+        labels += numbers
+        splits += [split] * len(segments)
+    cli.say("note: these files do not say which clip a segment is of: each counts as a clip of its own")
+    return Sequences(frames, labels, _numbered(splits), splits, [""] * len(frames), genres or [])
+
+
+def _numbered(splits: Sequence[str]) -> list[str]:
+    counts = dict.fromkeys([*SPLITS, ""], 0)
+    names = []
+    for split in splits:
+        names.append(f"{split or 'clip'}_{counts[split]:05d}")
+        counts[split] += 1
+    return names
+
+
+def export_features(path: Path, out: Path, split: str | None = None, window_frames: int | None = None) -> list[Path]:
+    """Write a store's features for other programs.
+
+    Parameters
+    ----------
+    path : Path
+        The store.
+    out : Path
+        `FILE.npz`: X (rows, dims), Y, IDS, SPLIT, GROUP, GENRES; the rows of a clip follow each other.
+        `FILE.json`: `mapping`, `mfcc`, `labels`, each clip cut into segments.
+        Otherwise a folder: `.npy` pairs for each split, the first `window_frames` frames of each clip, targets one-hot.
+    split : str, optional
+        Export only this.
+    window_frames : int, optional
+        Length of `.npy` inputs (128) and JSON segments (259). A remainder at a clip's end is left out.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    StoreError
+        If the store is damaged, or no clip is long enough.
+    """
+    store = open_store(path)
+    rows = [row for row, clip in enumerate(store.clips) if split in (None, clip.split)]
+    if not rows:
+        raise StoreError(f"{path}: no clip is in the split {split}")
+    if out.suffix == ".npz":
+        _write_npz(store, rows, out)
+        return [out]
+    if out.suffix == ".json":
+        _write_json(store, rows, out, window_frames or JSON_SEGMENT_FRAMES)
+        return [out]
+    return _write_npy_folder(store, rows, out, window_frames or NPY_WINDOW_FRAMES)
+
+
+def _write_npz(store: Store, rows: Sequence[int], out: Path) -> None:
+    genres = store.genres
+    frames, members = [], []
+    for clip, values in store.read(rows):
+        frames.append(values)
+        members += [clip] * len(values)
+    with files.atomic_path(out) as temporary:
+        np.savez_compressed(
+            temporary,
+            X=np.concatenate(frames),
+            Y=np.array([genres.index(clip.genre) for clip in members], np.int64),
+            IDS=np.array([clip.track for clip in members]),
+            SPLIT=np.array([clip.split for clip in members]),
+            GROUP=np.array([clip.group for clip in members]),
+            GENRES=np.array(genres),
+        )
+
+
+def _write_json(store: Store, rows: Sequence[int], out: Path, window_frames: int) -> None:
+    genres = store.genres
+    segments, labels = [], []
+    for clip, values in store.read(rows):
+        for segment in _segments(values, window_frames):
+            segments.append(segment.tolist())
+            labels.append(genres.index(clip.genre))
+    if not segments:
+        raise StoreError(f"{store.path}: no clip has {window_frames} frames; use a smaller --window-frames")
+    files.write_text(out, json.dumps({"mapping": genres, "mfcc": segments, "labels": labels}))
+
+
+def _segments(values: np.ndarray, window_frames: int) -> Iterator[np.ndarray]:
+    for start in range(0, len(values) - window_frames + 1, window_frames):
+        yield values[start : start + window_frames]
+
+
+def _write_npy_folder(store: Store, rows: Sequence[int], out: Path, window_frames: int) -> list[Path]:
+    genres = store.genres
+    written = []
+    for split in SPLITS:
+        members = [row for row in rows if store.clips[row].split == split]
+        short = [store.clips[row].track for row in members if store.frames[row] < window_frames]
+        if short:
+            raise StoreError(f"{store.path}: {', '.join(short[:5])} have fewer than {window_frames} frames")
+        if not members:
+            continue
+        clips, values = zip(*store.read(members), strict=True)
+        labels = [genres.index(clip.genre) for clip in clips]
+        arrays = {
+            "input": np.stack([frames[:window_frames] for frames in values]),
+            "target": np.eye(len(genres), dtype=np.float32)[labels],
+        }
+        for part, array in arrays.items():
+            path = out / f"data_{split}_{part}.npy"
+            with files.atomic_path(path) as temporary:
+                np.save(temporary, array)
+            written.append(path)
+    return written

@@ -1,0 +1,85 @@
+"""The feature kinds as librosa 0.11 defines them, from one short-time Fourier transform.
+
+Each function returns, number for number, what the librosa calls named in its docstring return when they are
+made apart; sharing the transform only saves time.
+"""
+
+import warnings
+
+import librosa
+import numpy as np
+
+from keras_genre.params import FrontEndParams
+
+MFCC_COEFFICIENTS = 13
+MEL_BANDS = 128
+
+
+def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Turn a waveform into feature frames of the kind that `params` names.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(samples,), float32]
+        Mono, in [-1, 1], at `params.sample_rate_hz`; any length.
+    params : FrontEndParams
+        Kind, sample rate, FFT length, hop.
+
+    Returns
+    -------
+    np.ndarray [shape=(1 + samples // hop, dims), float32]
+        Frame `i` is centred on second `i * hop / sample rate`; beyond the ends of the waveform there are zeros.
+    """
+    extractors = {"spectral33": spectral33, "mfcc13": mfcc13, "log_mel128": log_mel128}
+    with warnings.catch_warnings():
+        # Silence has no pitch to tune to; `audio` has warned of silence by its own name already.
+        warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set")
+        features = extractors[params.kind](magnitudes(waveform, params), params)
+    # One column a frame in librosa, one row a frame here.
+    return np.ascontiguousarray(features.T, dtype=np.float32)
+
+
+def magnitudes(waveform: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Return the magnitude spectrogram that all kinds start from.
+
+    Returns
+    -------
+    np.ndarray [shape=(1 + fft / 2, frames), float32]
+        `abs(librosa.stft(...))` with librosa's Hann window, frames centred, the ends padded with zeros.
+    """
+    # A clip shorter than one FFT has frames like any other, mostly of padding; librosa would warn of it.
+    padded = np.pad(waveform, (0, max(0, params.fft_samples - waveform.size)))
+    transform = librosa.stft(padded, n_fft=params.fft_samples, hop_length=params.hop_samples)
+    return np.abs(transform[:, : params.frames_of(waveform.size)])
+
+
+def spectral33(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Stack `mfcc` 0:13, `spectral_centroid` 13, `chroma_stft` 14:26 and `spectral_contrast` 26:33.
+
+    The tuning estimate of `chroma_stft` is made from the same power spectrogram, as librosa makes it.
+    """
+    rate, n_fft, hop = params.sample_rate_hz, params.fft_samples, params.hop_samples
+    feature = librosa.feature
+    return np.concatenate(
+        [
+            mfcc13(magnitude, params),
+            feature.spectral_centroid(S=magnitude, sr=rate, n_fft=n_fft, hop_length=hop),
+            feature.chroma_stft(S=magnitude**2, sr=rate, n_fft=n_fft, hop_length=hop),
+            feature.spectral_contrast(S=magnitude, sr=rate, n_fft=n_fft, hop_length=hop),
+        ]
+    )
+
+
+def mfcc13(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Return `librosa.feature.mfcc(n_mfcc=13)`: the first 13 cosine coefficients of the mel spectrum in dB."""
+    decibels = librosa.power_to_db(_mel_power(magnitude, params))
+    return librosa.feature.mfcc(S=decibels, sr=params.sample_rate_hz, n_mfcc=MFCC_COEFFICIENTS)
+
+
+def log_mel128(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Return `power_to_db(melspectrogram, ref=max, top_db=80)`: dB below the loudest bin, in [-80, 0]."""
+    return librosa.power_to_db(_mel_power(magnitude, params), ref=np.max, top_db=80.0)
+
+
+def _mel_power(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    return librosa.feature.melspectrogram(S=magnitude**2, sr=params.sample_rate_hz, n_mels=MEL_BANDS)

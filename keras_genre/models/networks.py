@@ -1,0 +1,107 @@
+"""LSTM and Conv2D networks: windows of feature frames in, logits of the genres out.
+
+Standardisation stands inside the network, so that a saved model takes features as they are. Only Keras is
+used: the networks build and train on any of its backends.
+"""
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_genre.errors import ParameterError
+from keras_genre.params import ModelParams
+
+
+def build_model(
+    params: ModelParams,
+    window_frames: int,
+    dims: int,
+    genres: int,
+    mean: np.ndarray | None = None,
+    variance: np.ndarray | None = None,
+    *,
+    use_cudnn: bool | str = "auto",
+) -> keras.Model:
+    """Build a network.
+
+    Parameters
+    ----------
+    params : ModelParams
+        Family and sizes.
+    window_frames, dims, genres : int > 0
+        Frames of a window, values of a frame, number of outputs.
+    mean, variance : np.ndarray [shape=(dims,)], optional
+        Of the training frames, for standardisation; 0 and 1 by default.
+    use_cudnn : bool or "auto"
+        Whether LSTM layers run in cuDNN's kernels where they can; False makes a twin that also runs on a CPU
+        after export.
+
+    Returns
+    -------
+    keras.Model
+        Input (batch, window_frames, dims) float32, output (batch, genres) float32: logits, no softmax.
+
+    Raises
+    ------
+    ParameterError
+        If a window is too small for the network's pooling.
+    """
+    inputs = keras.Input((window_frames, dims), name="frames")
+    standardised = _standardisation(dims, mean, variance)(inputs)
+    policy = keras.DTypePolicy("mixed_bfloat16" if params.mixed_bfloat16 else "float32")
+    if params.family == "lstm":
+        features = _lstm(standardised, params, policy, use_cudnn)
+    else:
+        features = _conv2d(standardised, params, policy)
+    if params.dropout:
+        features = layers.Dropout(params.dropout, name="dropout", dtype=policy)(features)
+    # In bfloat16 the logits would carry 8 bits: too few to average over windows.
+    logits = layers.Dense(genres, name="logits", dtype="float32")(features)
+    return keras.Model(inputs, logits, name=params.family)
+
+
+def _standardisation(dims: int, mean: np.ndarray | None, variance: np.ndarray | None) -> keras.layers.Layer:
+    layer = layers.Normalization(axis=-1, name="standardisation", dtype="float32")
+    layer.build((None, None, dims))
+    layer.set_weights(
+        [
+            np.zeros(dims, np.float32) if mean is None else np.asarray(mean, np.float32),
+            np.ones(dims, np.float32) if variance is None else np.asarray(variance, np.float32),
+            np.array(0, layer.get_weights()[2].dtype),
+        ]
+    )
+    layer.finalize_state()
+    return layer
+
+
+def _lstm(x, params: ModelParams, policy, use_cudnn: bool | str):
+    last = len(params.lstm_units) - 1
+    for number, units in enumerate(params.lstm_units):
+        x = layers.LSTM(
+            units,
+            return_sequences=number < last,
+            dropout=params.lstm_inner_dropout,
+            recurrent_dropout=params.lstm_recurrent_dropout,
+            use_cudnn=use_cudnn,
+            name=f"lstm_{number + 1}",
+            dtype=policy,
+        )(x)
+    return x
+
+
+def _conv2d(x, params: ModelParams, policy):
+    # kernel, pooling window; the stride of all pooling is 2.
+    blocks = [(3, 3), (3, 3), (2, 2)]
+    x = layers.Reshape((*x.shape[1:], 1), name="image", dtype=policy)(x)
+    for number, (kernel, pool) in enumerate(blocks, 1):
+        x = layers.ZeroPadding2D(1, name=f"pad_{number}", dtype=policy)(x)
+        x = layers.Conv2D(params.conv_filters, kernel, activation="relu", name=f"conv_{number}", dtype=policy)(x)
+        if min(x.shape[1:3]) < pool:
+            raise ParameterError(
+                "conv2d: the windows are too small for three poolings by 2; "
+                "use longer windows (--window-frames) or features of more values a frame"
+            )
+        x = layers.MaxPooling2D(pool, strides=2, name=f"pool_{number}", dtype=policy)(x)
+        x = layers.BatchNormalization(name=f"norm_{number}", dtype=policy)(x)
+    x = layers.Flatten(name="flatten", dtype=policy)(x)
+    return layers.Dense(params.dense_units, activation="relu", name="dense", dtype=policy)(x)

@@ -1,0 +1,168 @@
+"""From a data set of audio to a feature store, on all cores.
+
+Command: `python -m keras_genre.precompute SOURCE --features spectral33 --out STORE`.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_genre import cli
+from keras_genre.clips import Clip
+from keras_genre.encodings import ENCODINGS
+from keras_genre.errors import ParameterError
+from keras_genre.extract import Extracted, Job, extract_all
+from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.progress import Progress, format_seconds
+from keras_genre.store import Store, StoreHeader, StoreWriter
+
+DEFAULT_MIN_SECONDS = 3.0
+DEFAULT_MAX_SECONDS = 3600.0
+
+
+def precompute(
+    root: Path,
+    clips: Sequence[Clip],
+    header: StoreHeader,
+    out: Path,
+    *,
+    processes: int | None = None,
+    overwrite: bool = False,
+    unread: Sequence[tuple[str, str]] = (),
+    min_seconds: float = DEFAULT_MIN_SECONDS,
+    max_seconds: float = DEFAULT_MAX_SECONDS,
+) -> Store:
+    """Compute a store, or what is missing of one.
+
+    Parameters
+    ----------
+    root : Path
+        What the clips' files are relative to.
+    clips : sequence of Clip
+        The data set.
+    header : StoreHeader
+        With the front end to use.
+    out : Path
+        The store's folder. Shards of an earlier call that are still right are kept.
+    processes : int, optional
+        Worker processes; one a core by default.
+    overwrite : bool
+        Compute all anew.
+    unread : sequence of (file, why)
+        Failures of the index, to be recorded with the others.
+    min_seconds, max_seconds : float
+        Shorter and longer files are failures.
+
+    Returns
+    -------
+    Store
+        Finished; its `failures` name the files that gave no features.
+
+    Raises
+    ------
+    StoreError
+        If the folder holds something else, or no file could be used.
+    """
+    if header.front_end is None:
+        raise ParameterError("a store is precomputed with a front end")
+    with StoreWriter(out, header, clips, overwrite=overwrite) as writer:
+        shards = writer.missing()
+        jobs = [
+            Job(root / clip.file, clip.file, header.front_end, min_seconds, max_seconds)
+            for _, members in shards
+            for clip in members
+        ]
+        results = extract_all(jobs, processes or os.cpu_count() or 1)
+        with Progress(len(clips), "clips", done=writer.clips_done) as progress:
+            for number, members in shards:
+                writer.add(number, list(_watched(results, len(members), progress)))
+        return writer.finish(unread)
+
+
+def _watched(results: Iterator[Extracted], count: int, progress: Progress) -> Iterator[np.ndarray | str]:
+    for _ in range(count):
+        result = next(results)
+        for warning in result.warnings:
+            progress.say(f"warning: {warning}")
+        if result.frames is None:
+            progress.say(f"left out: {result.error}")
+        progress.advance()
+        yield result.error if result.frames is None else result.frames
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    from keras_genre.datasets.options import add_split_options
+
+    parser = cli.parser("keras_genre.precompute", "Compute a feature store from a data set of audio files.")
+    parser.add_argument("source", help="a folder of genre folders, or a CSV list (track, genre, file[, group, split])")
+    parser.add_argument("--features", default="spectral33", choices=sorted(FEATURE_DIMS), help="feature kind")
+    parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
+    parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
+    parser.add_argument(
+        "--encoding",
+        default="float32",
+        choices=ENCODINGS,
+        help="how numbers are kept: exactly, or in less room",
+    )
+    parser.add_argument(
+        "--min-seconds",
+        type=float,
+        default=DEFAULT_MIN_SECONDS,
+        metavar="S",
+        help="shorter files are left out",
+    )
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        default=DEFAULT_MAX_SECONDS,
+        metavar="S",
+        help="longer files are left out",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="start anew, whatever the store holds")
+    add_split_options(parser)
+    return parser
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = make_parser().parse_args(argv)
+    if options.jobs is not None and options.jobs < 1:
+        raise ParameterError("--jobs must be at least 1")
+
+    from keras_genre.datasets.index import index
+    from keras_genre.datasets.options import apply_split_options
+
+    started = time.monotonic()
+    found = index(options.source)
+    clips, notes = apply_split_options(found.clips, options)
+    for note in notes:
+        cli.say(f"note: {note}")
+    store = precompute(
+        found.root,
+        clips,
+        StoreHeader.of(FrontEndParams(options.features), options.encoding),
+        options.out,
+        processes=options.jobs,
+        overwrite=options.overwrite,
+        unread=found.failures,
+        min_seconds=options.min_seconds,
+        max_seconds=options.max_seconds,
+    )
+    cli.say(
+        f"{options.out}: {len(store.clips)} clips of {len(store.genres)} genres, {sum(store.frames)} frames of "
+        f"{store.header.dims}, in {format_seconds(time.monotonic() - started)}"
+    )
+    for file, why in store.failures:
+        cli.say(f"failed: {file}: {why}")
+    return cli.SOME_FAILED if store.failures else cli.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

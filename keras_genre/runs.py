@@ -1,0 +1,187 @@
+"""Run folders: what a training leaves, and how it is opened again.
+
+```
+run.json         parameters, seed, data, versions
+model.keras      the network of the best epoch by validation
+history.csv      a row per epoch
+checkpoint.npz   all that a resume needs: weights, optimizer, schedule, history
+*.png  report.json  report.md  predictions.csv
+```
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_genre import files
+from keras_genre.errors import ParameterError, RunError
+from keras_genre.params import TrainParams, from_json, to_json
+from keras_genre.store import StoreHeader
+
+RUN, MODEL, HISTORY, CHECKPOINT = "run.json", "model.keras", "history.csv", "checkpoint.npz"
+REPORT, REPORT_TEXT, PREDICTIONS, CONFUSION = "report.json", "report.md", "predictions.csv", "confusion.png"
+
+HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What a run folder says of itself.
+
+    Attributes
+    ----------
+    preset : str
+        Name of the preset that the parameters were taken from.
+    params : TrainParams
+        The parameters as used.
+    header : StoreHeader
+        The features trained on. `columns` of them, the first, are the network's input.
+    columns : int
+    genres : tuple of str
+        The network's outputs.
+    data : str
+        The store's path.
+    splits : dict
+        Track -> split, of every clip that had a part in the run.
+    notes : tuple of str
+        What a reader of the result must know of the data.
+    versions : dict
+        Of Python and the libraries.
+    """
+
+    preset: str
+    params: TrainParams
+    header: StoreHeader
+    columns: int
+    genres: tuple[str, ...]
+    data: str
+    splits: dict[str, str]
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `run.json`."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return values | {"params": to_json(self.params), "header": to_json(self.header)}
+
+
+def read_run(path: Path | str) -> RunInfo:
+    """Read `run.json` of a run folder.
+
+    Raises
+    ------
+    RunError
+        If there is none or it is damaged.
+    """
+    file = Path(path) / RUN
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return RunInfo(
+            preset=values["preset"],
+            params=from_json(TrainParams, values["params"]),
+            header=from_json(StoreHeader, values["header"]),
+            columns=values["columns"],
+            genres=tuple(values["genres"]),
+            data=values["data"],
+            splits=dict(values["splits"]),
+            notes=tuple(values["notes"]),
+            versions=dict(values["versions"]),
+        )
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: no run here ({RUN} is missing); train one with python -m keras_genre.train") from error
+    except (OSError, ValueError, KeyError, TypeError, ParameterError) as error:
+        raise RunError(f"{file}: damaged ({error})") from error
+
+
+def load_model(path: Path | str):
+    """Load the network of a run folder, in Keras's safe mode: no code from the file is run.
+
+    Raises
+    ------
+    RunError
+        If the run has no network yet, or the file is damaged.
+    """
+    import keras
+
+    file = Path(path) / MODEL
+    if not file.is_file():
+        raise RunError(f"{path}: no {MODEL}; the training has not finished an epoch (go on with train --resume)")
+    try:
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged:
+            raise RunError(f"{file}: damaged ({damaged} differs from its checksum)")
+        return keras.models.load_model(file, compile=False, safe_mode=True)
+    except RunError:
+        raise
+    except Exception as error:  # Keras lets whatever its parsers raise through.
+        raise RunError(f"{file}: cannot be loaded ({error})") from error
+
+
+def history_to_csv(rows: Sequence[dict[str, float]]) -> str:
+    """Write a history as CSV text; numbers keep all their digits."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, HISTORY_COLUMNS, lineterminator="\n", restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def read_history(path: Path | str) -> list[dict[str, float]]:
+    """Read `history.csv` of a run folder.
+
+    Raises
+    ------
+    RunError
+        If it is missing, empty or damaged.
+    """
+    file = Path(path) / HISTORY
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise RunError(f"{file}: cannot be read ({error})") from error
+    if not rows or not all({"epoch", "learning_rate", "loss", "accuracy"} <= set(row) for row in rows):
+        raise RunError(f"{file}: damaged; go on with the run by train --resume")
+    return rows
+
+
+def best_epoch(history: Sequence[dict[str, float]]) -> int:
+    """Return the place in a history of the epoch whose network is kept.
+
+    It is the one with most validation clips right; among equals the one with the lowest validation loss, and then
+    the last. Without validation it is the last.
+    """
+    merits = [(row.get("val_accuracy", 0.0), -row.get("val_loss", 0.0), place) for place, row in enumerate(history)]
+    return max(merits)[2]
+
+
+def named_for(file: str, split: str) -> str:
+    """Return a report file's name for a split: `report.json` for test, `report_validation.json` for validation."""
+    stem, suffix = file.rsplit(".", 1)
+    return file if split == "test" else f"{stem}_{split}.{suffix}"
+
+
+def newest_run(folder: Path | str) -> Path:
+    """Return the run in `folder` that was finished last.
+
+    Raises
+    ------
+    RunError
+        If there is none.
+    """
+    reports = [path for path in Path(folder).glob(f"*/{REPORT}") if (path.parent / MODEL).is_file()]
+    if not reports:
+        raise RunError(f"{folder}: no finished run; train one with python -m keras_genre.train, or name a --model")
+    return max(reports, key=os.path.getmtime).parent
+
+
+def write_run(path: Path, info: RunInfo) -> None:
+    """Write `run.json`."""
+    files.write_json(path / RUN, info.to_json())

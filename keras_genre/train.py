@@ -1,0 +1,164 @@
+"""Train a preset on a feature store, evaluate it on the test clips, draw its curves.
+
+Command: `python -m keras_genre.train`; with no flag, the default preset on the embedded data.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from keras_genre import cli
+from keras_genre.datasets.options import add_split_options, apply_split_options
+from keras_genre.errors import ParameterError
+from keras_genre.models.presets import DEFAULT_PRESET, PRESETS, preset
+from keras_genre.params import ScheduleParams, TrainParams, to_json
+from keras_genre.progress import format_seconds
+from keras_genre.runs import RunInfo, best_epoch, read_history, read_run
+from keras_genre.store import MANIFEST, Store, open_store
+
+EMBEDDED_DATA = Path(__file__).resolve().parent.parent / "data" / "gtzan_mini"
+RUNS = Path("runs")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = cli.parser("keras_genre.train", "Train a genre classifier and evaluate it on the test clips.")
+    # Defaults are the preset's: a flag that is not given must leave no trace.
+    parser.formatter_class = argparse.HelpFormatter
+    parser.add_argument("--preset", metavar="P", help="network and recipe (default: lstm_optim); --list-presets")
+    parser.add_argument("--list-presets", action="store_true", help="print the presets with their parameters")
+    parser.add_argument("--data", type=Path, metavar="STORE", help="feature store (default: the embedded one)")
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-TIME)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folder")
+    recipe = parser.add_argument_group("recipe (default: the preset's)")
+    recipe.add_argument("--features", metavar="KIND", help="feature kind")
+    recipe.add_argument("--schedule", choices=("plateau", "cosine", "step", "none"), help="learning-rate schedule")
+    recipe.add_argument("--epochs", type=int, metavar="N")
+    recipe.add_argument("--batch-size", type=int, metavar="N", help="windows a step")
+    recipe.add_argument("--learning-rate", type=float, metavar="X", help="of the first epoch")
+    recipe.add_argument("--window-frames", type=int, metavar="N", help="frames that the network sees at a time")
+    recipe.add_argument("--windows-per-clip", type=int, metavar="N", help="random windows of a clip in each epoch")
+    recipe.add_argument(
+        "--early-stopping", type=int, metavar="N", help="stop after N epochs without a better validation (0: never)"
+    )
+    recipe.add_argument("--seed", type=int, metavar="N", help="the one source of randomness")
+    recipe.add_argument("--mixed-bfloat16", action="store_true", default=None, help="compute in bfloat16")
+    recipe.add_argument("--dropout", type=float, metavar="X", help="before the output layer")
+    recipe.add_argument(
+        "--recurrent-dropout", type=float, metavar="X", help="on the LSTM state; 0 lets a GPU use cuDNN's kernels"
+    )
+    add_split_options(parser, folds=True)
+    return parser
+
+
+def params_from(options: argparse.Namespace, base: TrainParams) -> TrainParams:
+    """Return a preset's parameters with those of the flags that were given in their place.
+
+    Raises
+    ------
+    ParameterError
+        If a value cannot work.
+    """
+
+    def given(**values):
+        return {name: value for name, value in values.items() if value is not None}
+
+    model = dataclasses.replace(
+        base.model,
+        **given(
+            mixed_bfloat16=options.mixed_bfloat16,
+            dropout=options.dropout,
+            lstm_recurrent_dropout=options.recurrent_dropout,
+        ),
+    )
+    schedule = base.schedule
+    if options.schedule and options.schedule != schedule.name:
+        schedule = ScheduleParams(options.schedule)
+    return dataclasses.replace(
+        base,
+        model=model,
+        schedule=schedule,
+        **given(
+            features=options.features,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            window_frames=options.window_frames,
+            windows_per_clip=options.windows_per_clip,
+            early_stopping_epochs=options.early_stopping,
+            seed=options.seed,
+        ),
+    )
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = make_parser().parse_args(argv)
+    if options.list_presets:
+        print(json.dumps({name: to_json(params) for name, params in PRESETS.items()}, indent=2))
+        return cli.DONE
+    started = time.monotonic()
+    name = options.preset or DEFAULT_PRESET
+    base = preset(name)
+    before = None
+    if options.resume:
+        if options.out is None:
+            raise ParameterError("--resume goes with --out RUN, the run to go on with")
+        before = read_run(options.out)
+        if options.preset and options.preset != before.preset:
+            raise ParameterError(f"{options.out}: is a run of {before.preset}, not of {options.preset}")
+        name, base = before.preset, before.params
+    params = params_from(options, base)
+    out = options.out or RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    store, notes = _divided_store(options, params, before)
+
+    cli.say(f"{name} on {store.path}, into {out}; starting TensorFlow")
+    from keras_genre import training
+    from keras_genre.evaluation import evaluate
+
+    plan = training.make_plan(store, params, notes)
+    for note in plan.notes:
+        cli.say(f"note: {note}")
+    training.train(plan, name, out, resume=options.resume, tensorboard=options.tensorboard)
+    draw_history(out)
+    split = "test" if store.rows_of("test") else "validation"
+    if not store.rows_of(split):
+        print(f"no clips to test on\nrun folder: {out}")
+        return cli.DONE
+    scores = evaluate(out, split)
+    if split == "validation":
+        cli.say("note: no test clips; the validation clips chose the epoch, so this figure flatters")
+    print(f"{split} {scores.sentence()}")
+    print(f"run folder: {out} ({format_seconds(time.monotonic() - started)})")
+    return cli.DONE
+
+
+def _divided_store(options: argparse.Namespace, params: TrainParams, before: RunInfo | None) -> tuple[Store, list[str]]:
+    """Open the store and divide its clips; a resumed run keeps its store and its split."""
+    data = options.data or (before.data if before else EMBEDDED_DATA)
+    # A preset takes a lone store as it is; out of several, or where a flag says so, it must be the kind.
+    alone = (Path(data) / MANIFEST).is_file() and not options.features
+    store = open_store(data, None if alone else params.features)
+    if before:
+        return store.with_splits(before.splits), list(before.notes)
+    clips, notes = apply_split_options(store.clips, options)
+    return store.with_clips(clips), notes
+
+
+def draw_history(run: Path) -> None:
+    """Draw the curves of a run's history into its folder."""
+    from keras_genre import report
+
+    history = read_history(run)
+    for name, figure in report.history_figures(history, best_epoch(history) + 1).items():
+        report.save_figure(figure, run / f"{name}.png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,323 @@
+"""The training of one network on one store: deterministic, resumable, kept in a run folder."""
+
+import dataclasses
+import json
+import math
+import platform
+import time
+import zipfile
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_genre import __version__, files, metrics
+from keras_genre.errors import ParameterError, RunError, StoreError
+from keras_genre.models.networks import build_model
+from keras_genre.params import TrainParams, differences
+from keras_genre.pipeline import (
+    check_lengths,
+    evaluation_windows,
+    frame_statistics,
+    label_rows,
+    steps_per_epoch,
+    training_windows,
+)
+from keras_genre.progress import Progress
+from keras_genre.runs import CHECKPOINT, HISTORY, MODEL, RUN, RunInfo, best_epoch, history_to_csv, read_run, write_run
+from keras_genre.schedules import Schedule, make_schedule
+from keras_genre.scoring import ClipScorer
+from keras_genre.store import Store
+
+LIBRARIES = ("tensorflow", "keras", "numpy", "librosa", "soundfile", "soxr")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a result depends on."""
+    own = {"python": platform.python_version(), "keras_genre": __version__}
+    return own | {name: metadata.version(name) for name in LIBRARIES}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A training that can be started: data and parameters fitted to each other.
+
+    Attributes
+    ----------
+    store : Store
+    params : TrainParams
+    columns : int
+        How many of the store's first columns are the features that `params` asks for.
+    train_rows, validation_rows : list of int
+        Positions in `store.clips`.
+    notes : list of str
+        What the user should know, for the report too.
+    """
+
+    store: Store
+    params: TrainParams
+    columns: int
+    train_rows: list[int]
+    validation_rows: list[int]
+    notes: list[str]
+
+
+def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> Plan:
+    """Fit parameters to a store.
+
+    A store of features that were not made from audio here is taken as it is, whatever kind the preset names, and
+    the windows are cut to its shortest clip.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be trained on.
+    ParameterError
+        If a parameter does not go with the data.
+    """
+    notes = list(notes)
+    if not store.header.columns_of(params.features):
+        notes.append(f"the preset is made for {params.features}; the store holds {store.header.kind}, which is used")
+        params = dataclasses.replace(params, features=store.header.kind)
+    columns = store.header.columns_of(params.features)
+    assert columns is not None
+    train, validation = store.rows_of("train"), store.rows_of("validation")
+    shortest = min((store.frames[row] for row in train + validation + store.rows_of("test")), default=0)
+    if store.header.front_end is None and 0 < shortest < params.window_frames:
+        notes.append(f"windows of {shortest} frames, the shortest clip's, instead of {params.window_frames}")
+        params = dataclasses.replace(params, window_frames=shortest)
+    _check_data(store, params, train, validation)
+    check_lengths(store, train + validation + store.rows_of("test"), params.window_frames)
+    return Plan(store, params, columns, train, validation, notes)
+
+
+def _check_data(store: Store, params: TrainParams, train: list[int], validation: list[int]) -> None:
+    if not train:
+        raise StoreError(f"{store.path}: no clip is in the training split")
+    if len(store.genres) < 2:
+        raise StoreError(f"{store.path}: all clips are {store.genres[0]}; two genres are the least to tell apart")
+    present = {store.clips[row].genre for row in train}
+    if missing := [genre for genre in store.genres if genre not in present]:
+        raise StoreError(f"{store.path}: no training clip of {', '.join(missing)}; choose another split")
+    if not validation and (params.schedule.name == "plateau" or params.early_stopping_epochs):
+        raise ParameterError(
+            f"{store.path}: no validation clips, which the plateau schedule and early stopping follow; "
+            "make a split with --fractions, or use --schedule cosine, step or none"
+        )
+
+
+@dataclasses.dataclass
+class Progression:
+    """Where a training is: what a checkpoint keeps besides the numbers of network and optimizer."""
+
+    history: list[dict[str, float]]
+    schedule: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def next_epoch(self) -> int:
+        """The epoch to run next, counted from 0."""
+        return len(self.history)
+
+
+def train(plan: Plan, preset: str, out: Path, *, resume: bool = False, tensorboard: bool = False) -> RunInfo:
+    """Train a network and leave it, the best epoch of it by validation, in a run folder.
+
+    Parameters
+    ----------
+    plan : Plan
+    preset : str
+        Name for the record.
+    out : Path
+        The run folder; new or empty, or with `resume` one whose training was interrupted.
+    resume : bool
+        Go on after the last finished epoch of the run in `out`, if there is one. The parameters must be the same,
+        the number of epochs excepted.
+    tensorboard : bool
+        Write TensorBoard logs to `out/tensorboard`.
+
+    Returns
+    -------
+    RunInfo
+
+    Raises
+    ------
+    RunError
+        If `out` holds something else, or a run with other parameters or data.
+    """
+    with files.locked_folder(out):
+        return _train(plan, preset, out, resume, tensorboard)
+
+
+def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) -> RunInfo:
+    params, store = plan.params, plan.store
+    info = _describe_run(plan, preset)
+    _claim(out, info, resume)
+
+    keras.utils.set_random_seed(params.seed)
+    tf.config.experimental.enable_op_determinism()
+    mean, variance = frame_statistics(store, plan.train_rows, plan.columns)
+    model = build_model(params.model, params.window_frames, plan.columns, len(store.genres), mean, variance)
+    model.compile(
+        keras.optimizers.Adam(params.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.optimizer.build(model.trainable_variables)
+    schedule = make_schedule(params.schedule, params.learning_rate)
+    progression = Progression([])
+    if (out / CHECKPOINT).is_file():
+        progression = load_checkpoint(out / CHECKPOINT, model)
+        schedule.state = progression.schedule
+    if progression.next_epoch >= params.epochs:
+        return info
+
+    callbacks: list[keras.callbacks.Callback] = []
+    if plan.validation_rows:
+        callbacks.append(ClipValidation(plan, model))
+    callbacks += [schedule, RunKeeper(out, plan, progression, schedule)]
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
+    try:
+        model.fit(
+            training_windows(store, plan.train_rows, plan.columns, params, progression.next_epoch),
+            epochs=params.epochs,
+            initial_epoch=progression.next_epoch,
+            steps_per_epoch=steps_per_epoch(len(plan.train_rows), params),
+            callbacks=callbacks,
+            verbose=0,
+        )
+    except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
+        raise StoreError(f"{store.path}: damaged ({error.message})") from error
+    return info
+
+
+def _describe_run(plan: Plan, preset: str) -> RunInfo:
+    return RunInfo(
+        preset=preset,
+        params=plan.params,
+        header=plan.store.header,
+        columns=plan.columns,
+        genres=tuple(plan.store.genres),
+        data=str(plan.store.path.resolve()),
+        splits={clip.track: clip.split for clip in plan.store.clips if clip.split},
+        notes=tuple(plan.notes),
+        versions=versions(),
+    )
+
+
+def _claim(out: Path, info: RunInfo, resume: bool) -> None:
+    """Make `out` the folder of this run, or make sure that it is."""
+    if (out / RUN).is_file():
+        if not resume:
+            raise RunError(f"{out}: holds a run; go on with it by --resume, or name another --out")
+        before = read_run(out)
+        changes = [line for line in differences(before.params, info.params) if not line.startswith("epochs: ")]
+        changes += [
+            name for name in ("header", "columns", "genres", "splits") if getattr(before, name) != getattr(info, name)
+        ]
+        if changes:
+            raise RunError(f"{out}: was started with other parameters or data ({'; '.join(changes)})")
+    elif any(out.iterdir()):
+        raise RunError(f"{out}: is not empty and holds no run; name another --out")
+    write_run(out, info)
+
+
+class ClipValidation(keras.callbacks.Callback):
+    """Adds loss and accuracy of the whole validation clips to the logs of each epoch."""
+
+    def __init__(self, plan: Plan, model: keras.Model):
+        super().__init__()
+        self._scorer = ClipScorer(model)
+        self._rows = plan.validation_rows
+        self._labels = label_rows(plan.store)[self._rows]
+        self._batches = evaluation_windows(plan.store, self._rows, plan.columns, plan.params.window_frames).cache()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Score the validation clips."""
+        logits = self._scorer.clips(self._batches, self._rows)
+        logs["val_loss"] = metrics.cross_entropy(logits, self._labels)
+        logs["val_accuracy"] = float((logits.argmax(axis=1) == self._labels).mean())
+
+
+class RunKeeper(keras.callbacks.Callback):
+    """Keeps the run folder up to date after every epoch, shows progress and stops early."""
+
+    def __init__(self, out: Path, plan: Plan, progression: Progression, schedule: Schedule):
+        super().__init__()
+        self._out = out
+        self._params = plan.params
+        self._progression = progression
+        self._schedule = schedule
+
+    def on_train_begin(self, logs=None):
+        """Start the progress display."""
+        self._progress = Progress(self._params.epochs, "epochs", done=self._progression.next_epoch)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write what the epoch gave; the checkpoint last, as it says that the rest is there."""
+        if not math.isfinite(logs["loss"]):
+            raise RunError(f"{self._out}: the loss is {logs['loss']} in epoch {epoch + 1}; lower --learning-rate")
+        progression = self._progression
+        row = {name: value for name, value in logs.items()} | {"epoch": epoch + 1}
+        row["seconds"] = round(time.monotonic() - self._started, 3)
+        progression.history.append(row)
+        best = best_epoch(progression.history)
+        if best == epoch:
+            with files.atomic_path(self._out / MODEL) as temporary:
+                self.model.save(temporary, include_optimizer=False)
+        progression.schedule = self._schedule.state
+        files.write_text(self._out / HISTORY, history_to_csv(progression.history))
+        save_checkpoint(self._out / CHECKPOINT, self.model, progression)
+        shown = "val_accuracy" if "val_accuracy" in row else "accuracy"
+        self._progress.advance(note=f"loss {row['loss']:.3f}, {shown} {row[shown]:.3f}")
+        patience = self._params.early_stopping_epochs
+        if patience and epoch - best >= patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        """Finish the progress display."""
+        self._progress.__exit__(None)
+
+
+def _state_variables(model: keras.Model) -> list[Any]:
+    """Return all variables that the next step depends on, the states of random generators included."""
+    unique = {id(variable): variable for variable in (*model.variables, *model.optimizer.variables)}
+    return list(unique.values())
+
+
+def save_checkpoint(path: Path, model: keras.Model, progression: Progression) -> None:
+    """Write network, optimizer, random generators and progression to one file."""
+    arrays = {f"variable_{i}": np.asarray(keras.ops.convert_to_numpy(v)) for i, v in enumerate(_state_variables(model))}
+    state = json.dumps(dataclasses.asdict(progression)).encode()
+    with files.atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, progression=np.frombuffer(state, np.uint8), **arrays)
+
+
+def load_checkpoint(path: Path, model: keras.Model) -> Progression:
+    """Put a model and its optimizer into the state that `save_checkpoint` wrote.
+
+    Raises
+    ------
+    RunError
+        If the file is damaged or of another network.
+    """
+    variables = _state_variables(model)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = [stored[f"variable_{i}"] for i in range(len(variables))]
+            progression = Progression(**json.loads(stored["progression"].tobytes()))
+        if [array.shape for array in arrays] != [tuple(variable.shape) for variable in variables]:
+            raise ValueError("it is of another network")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path}: damaged ({error}); start again with another --out") from error
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+    return progression

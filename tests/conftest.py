@@ -1,0 +1,53 @@
+"""What tests share: real music where there is some, and small made-up waveforms."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder with real music; tests that need it are skipped where it is absent."""
+    if not (SHARED_DATA / "gtzan_mini").is_dir():
+        pytest.skip("needs the music in ../shared/data, which is not part of the repository")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tone() -> Callable[..., np.ndarray]:
+    """A function that makes a tone of its own pitch for every channel, in noise: [(samples, channels), float32]."""
+
+    def make(seconds: float = 1.0, sample_rate_hz: int = 22050, channels: int = 1, seed: int = 0) -> np.ndarray:
+        time = np.arange(round(seconds * sample_rate_hz)) / sample_rate_hz
+        noise = 0.05 * np.random.default_rng(seed).standard_normal((time.size, channels))
+        pitches_hz = 300.0 + 110.0 * np.arange(channels)
+        return (0.4 * np.sin(2 * np.pi * time[:, None] * pitches_hz) + noise).astype(np.float32)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def encode(tone) -> Callable[..., bytes]:
+    """A function that gives a tone, or the given samples, as the bytes of an audio file."""
+
+    def make(
+        file_format: str,
+        subtype: str | None = None,
+        sample_rate_hz: int = 44100,
+        channels: int = 2,
+        seconds: float = 1.0,
+        samples: np.ndarray | None = None,
+    ) -> bytes:
+        if samples is None:
+            samples = tone(seconds, sample_rate_hz, channels)
+        file = io.BytesIO()
+        soundfile.write(file, samples, sample_rate_hz, format=file_format, subtype=subtype)
+        return file.getvalue()
+
+    return make
