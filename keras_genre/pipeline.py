@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_genre.errors import StoreError
 from keras_genre.params import TrainParams
-from keras_genre.records import parse
+from keras_genre.records import compression_of, parse
 from keras_genre.store import Store
 
 CACHE_BYTES = 4 << 30
@@ -90,7 +90,7 @@ def clip_frames(
         order = tf.random.experimental.stateless_shuffle(order, shard_seed)
 
     def records_of(file: tf.Tensor, first: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.TFRecordDataset(file).enumerate(first)
+        return tf.data.TFRecordDataset(file, compression_of(header.encoding)).enumerate(first)
 
     def frames_of(row: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         _, frames = parse(record, header.encoding, header.dims)

@@ -17,9 +17,14 @@ FEATURES = {
 """A record: the clip's name; its values, little endian, row by row; if quantised, each column's scale and offset."""
 
 
-def write_shard(path: Path, records: Iterable[tuple[str, Encoded]]) -> None:
+def compression_of(encoding: str) -> str:
+    """Return the TFRecord compression of shards: the encodings that are meant to save room are compressed too."""
+    return "GZIP" if encoding.startswith("uint") else ""
+
+
+def write_shard(path: Path, encoding: str, records: Iterable[tuple[str, Encoded]]) -> None:
     """Write encoded clips to a TFRecord file, the same bytes for the same clips."""
-    with tf.io.TFRecordWriter(str(path)) as writer:
+    with tf.io.TFRecordWriter(str(path), compression_of(encoding)) as writer:
         for track, encoded in records:
             values = encoded.values.astype(encoded.values.dtype.newbyteorder("<"), copy=False)
             feature = {
@@ -41,7 +46,7 @@ def read_shard(path: Path, encoding: str, dims: int) -> Iterator[tuple[str, np.n
     tf.errors.DataLossError
         If a record does not agree with its own checksum.
     """
-    for record in tf.data.TFRecordDataset(str(path)):
+    for record in tf.data.TFRecordDataset(str(path), compression_of(encoding)):
         track, frames = parse(record, encoding, dims)
         yield track.numpy().decode(), frames.numpy()
 

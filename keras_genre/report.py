@@ -100,7 +100,7 @@ def scores_table(scores: Scores) -> str:
 
 def report_text(title: str, scores: Scores, notes: Sequence[str], facts: dict[str, object]) -> str:
     """Return a report as Markdown: the result, what to know of it, the facts that repeat it, the table."""
-    lines = [f"# {title}", "", scores.sentence().capitalize() + ".", ""]
-    lines += [f"- Note: {note}." for note in notes]
+    lines = [f"# {title}", "", scores.sentence(), ""]
+    lines += [f"- note: {note}" for note in notes]
     lines += [f"- {name}: {value}" for name, value in facts.items()]
     return "\n".join([*lines, "", scores_table(scores), ""])

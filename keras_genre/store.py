@@ -378,7 +378,8 @@ class StoreWriter:
         good = [(clip, result) for clip, result in pairs if not isinstance(result, str)]
         name = f"shard-{number:05d}.tfrecord"
         with files.atomic_path(self.path / name) as temporary:
-            write_shard(temporary, ((clip.track, encode(frames, self.header.encoding)) for clip, frames in good))
+            encoding = self.header.encoding
+            write_shard(temporary, encoding, ((clip.track, encode(frames, encoding)) for clip, frames in good))
             sha256 = files.sha256_of(temporary)
         shard = Shard(
             name,

@@ -70,7 +70,7 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
     """Fit parameters to a store.
 
     A store of features that were not made from audio here is taken as it is, whatever kind the preset names, and
-    the windows are cut to its shortest clip.
+    windows longer than its shortest clip become that long, one of each clip in an epoch.
 
     Raises
     ------
@@ -88,8 +88,8 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
     train, validation = store.rows_of("train"), store.rows_of("validation")
     shortest = min((store.frames[row] for row in train + validation + store.rows_of("test")), default=0)
     if store.header.front_end is None and 0 < shortest < params.window_frames:
-        notes.append(f"windows of {shortest} frames, the shortest clip's, instead of {params.window_frames}")
-        params = dataclasses.replace(params, window_frames=shortest)
+        notes.append(f"the windows are the clips: {shortest} frames, the shortest one's, not {params.window_frames}")
+        params = dataclasses.replace(params, window_frames=shortest, windows_per_clip=1)
     _check_data(store, params, train, validation)
     check_lengths(store, train + validation + store.rows_of("test"), params.window_frames)
     return Plan(store, params, columns, train, validation, notes)

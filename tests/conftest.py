@@ -1,5 +1,6 @@
 """What tests share: real music where there is some, and small made-up waveforms."""
 
+import functools
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +24,15 @@ def shared_data() -> Path:
 def tone() -> Callable[..., np.ndarray]:
     """A function that makes a tone of its own pitch for every channel, in noise: [(samples, channels), float32]."""
 
+    @functools.cache
     def make(seconds: float = 1.0, sample_rate_hz: int = 22050, channels: int = 1, seed: int = 0) -> np.ndarray:
         time = np.arange(round(seconds * sample_rate_hz)) / sample_rate_hz
         noise = 0.05 * np.random.default_rng(seed).standard_normal((time.size, channels))
         pitches_hz = 300.0 + 110.0 * np.arange(channels)
-        return (0.4 * np.sin(2 * np.pi * time[:, None] * pitches_hz) + noise).astype(np.float32)
+        waveform = (0.4 * np.sin(2 * np.pi * time[:, None] * pitches_hz) + noise).astype(np.float32)
+        # Every caller gets the same array.
+        waveform.flags.writeable = False
+        return waveform
 
     return make
 

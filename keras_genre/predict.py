@@ -1,0 +1,155 @@
+"""Label audio files with genres.
+
+Command: `python -m keras_genre.predict FILE...`; takes files and folders.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_genre import cli, files
+from keras_genre.errors import ParameterError
+from keras_genre.extract import Job, extract_all
+from keras_genre.progress import Progress
+from keras_genre.runs import RunInfo, newest_run, read_run
+from keras_genre.train import RUNS
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = cli.parser("keras_genre.predict", "Label audio files with genres.")
+    parser.formatter_class = argparse.HelpFormatter
+    parser.add_argument("files", nargs="+", metavar="FILE", help="audio files, and folders of them")
+    parser.add_argument("--model", type=Path, metavar="RUN", help="run folder (default: the newest run in runs/)")
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most probable genres")
+    parser.add_argument("--timeline", action="store_true", help="show the course over time")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="write file, genre and all probabilities to a CSV")
+    parser.add_argument("--max-seconds", type=float, default=3600.0, metavar="S", help="refuse longer files (3600)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes that read files (default: one a core)")
+    return parser
+
+
+def listed_files(names: Sequence[str]) -> tuple[list[Path], dict[Path, str]]:
+    """Find the files that names stand for: a folder for the audio files in it, at any depth.
+
+    Returns
+    -------
+    paths : list of Path
+        In the order of `names`, those of a folder by name.
+    failures : dict
+        Folders that hold no audio file, with the reason; they are among `paths`.
+    """
+    from keras_genre.audio import AUDIO_EXTENSIONS
+
+    paths: list[Path] = []
+    failures: dict[Path, str] = {}
+    for path in map(Path, names):
+        if not path.is_dir():
+            paths.append(path)
+            continue
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_EXTENSIONS and p.is_file())
+        if not inside:
+            failures[path] = f"{path}: is a folder without audio files"
+        paths += inside or [path]
+    return paths, failures
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = make_parser().parse_args(argv)
+    if options.top < 1 or (options.jobs is not None and options.jobs < 1):
+        raise ParameterError("--top and --jobs must be at least 1")
+    run = options.model or newest_run(RUNS)
+    info = read_run(run)
+    paths, failures = listed_files(options.files)
+    results = predict_files(run, info, paths, failures, options)
+    if options.csv:
+        files.write_text(options.csv, results_csv(results, info))
+    if options.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    failed = [result for result in results if "error" in result]
+    if failed and len(results) > 1:
+        cli.say(f"{len(failed)} of {len(results)} files failed")
+    return cli.SOME_FAILED if failed else cli.DONE
+
+
+def predict_files(
+    run: Path, info: RunInfo, paths: Sequence[Path], failures: dict[Path, str], options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Classify files one after the other; print each result as it comes, unless JSON is wanted.
+
+    Returns
+    -------
+    list of dict
+        For each file what `Prediction.to_json` gives, or `{"file", "error"}`.
+    """
+    from keras_genre.prediction import Predictor, require_audio_run
+
+    require_audio_run(run, info)
+    front_end = info.header.front_end
+    assert front_end is not None
+    window_seconds = front_end.samples_of(info.params.window_frames) / front_end.sample_rate_hz
+    jobs = [
+        Job(path, str(path), front_end, window_seconds, options.max_seconds) for path in paths if path not in failures
+    ]
+    results: list[dict[str, Any]] = []
+    predictor = Predictor(run, info)
+    extracted = extract_all(jobs, options.jobs or os.cpu_count() or 1)
+    with Progress(len(paths), "files") as progress:
+        for path in paths:
+            result: dict[str, Any]
+            if path in failures:
+                result = {"file": str(path), "error": failures[path]}
+            else:
+                found = next(extracted)
+                for warning in found.warnings:
+                    progress.say(f"warning: {warning}")
+                if found.frames is None:
+                    result = {"file": str(path), "error": found.error}
+                else:
+                    result = predictor.predict(str(path), found).to_json()
+            progress.advance()
+            if "error" in result:
+                progress.say(f"failed: {result['error']}")
+            elif not options.json:
+                print("\n".join(result_lines(result, options.top, options.timeline)), flush=True)
+            results.append(result)
+    return results
+
+
+def result_lines(result: dict[str, Any], top: int, timeline: bool) -> list[str]:
+    """Return a prediction as lines for people: file, genre, probability; by wish the course over time."""
+    best = list(result["probabilities"].items())[:top]
+    lines = [f"{result['file']}\t" + "\t".join(f"{genre} {probability:.2f}" for genre, probability in best)]
+    if timeline:
+        for window in result["windows"]:
+            ranked = sorted(window["probabilities"].items(), key=lambda item: -item[1])[:top]
+            shares = "\t".join(f"{genre} {probability:.2f}" for genre, probability in ranked)
+            lines.append(f"  {window['start_seconds']:8.1f} - {window['end_seconds']:.1f} s\t{shares}")
+    return lines
+
+
+def results_csv(results: Sequence[dict[str, Any]], info: RunInfo) -> str:
+    """Return results as CSV text: file, genre, probability, error, then the probability of every genre."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["file", "genre", "probability", "error", *info.genres])
+    for result in results:
+        if "error" in result:
+            writer.writerow([result["file"], "", "", result["error"], *[""] * len(info.genres)])
+        else:
+            shares = [f"{result['probabilities'][genre]:.6f}" for genre in info.genres]
+            writer.writerow([result["file"], result["genre"], f"{result['probability']:.6f}", "", *shares])
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
