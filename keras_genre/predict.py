@@ -55,6 +55,7 @@ def listed_files(names: Sequence[str]) -> tuple[list[Path], dict[Path, str]]:
             paths.append(path)
             continue
         inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in AUDIO_EXTENSIONS and p.is_file())
+        inside = [p for p in inside if not p.name.startswith(".")]
         if not inside:
             failures[path] = f"{path}: is a folder without audio files"
         paths += inside or [path]

@@ -1,0 +1,157 @@
+"""The networks have the shapes and sizes of the systems they reimplement, and behave in training as meant."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_genre.errors import ParameterError
+from keras_genre.models.networks import build_model
+from keras_genre.models.presets import PRESETS, preset
+from keras_genre.params import FEATURE_DIMS, ModelParams, TrainParams
+
+
+def build(params: TrainParams, genres: int = 8, **options) -> keras.Model:
+    return build_model(params.model, params.window_frames, FEATURE_DIMS[params.features], genres, **options)
+
+
+def network_parameters(model: keras.Model) -> int:
+    """All parameters but the means and variances of the standardisation, which the originals lack."""
+    return model.count_params() - model.get_layer("standardisation").count_params()
+
+
+def windows(params: TrainParams, count: int = 4) -> np.ndarray:
+    shape = (count, params.window_frames, FEATURE_DIMS[params.features])
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def test_lstm_original_has_the_parameters_of_the_keras_original():
+    assert network_parameters(build(preset("lstm_original"))) == 103_816
+
+
+def test_lstm_basic_has_the_parameters_of_the_pytorch_original_less_its_second_biases():
+    second_biases = 2 * 4 * 128
+    assert network_parameters(build(preset("lstm_basic"))) == 216_584 - second_biases
+
+
+def test_lstm_optim_is_two_layers_of_64():
+    gates = 4 * 64
+    expected = gates * (33 + 64 + 1) + gates * (64 + 64 + 1) + 8 * (64 + 1)
+    assert network_parameters(build(preset("lstm_optim"))) == expected
+
+
+def test_conv2d_shrinks_segments_of_6_s_like_the_original():
+    model = build(preset("conv2d"), genres=10)
+    shapes = [model.get_layer(f"pool_{number}").output.shape[1:] for number in (1, 2, 3)]
+    assert shapes == [(129, 6, 32), (64, 2, 32), (32, 1, 32)]
+    assert model.get_layer("dense").kernel.shape == (1024, 64)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("genres", [2, 10])
+def test_every_preset_gives_a_logit_for_every_genre(name, genres):
+    params = preset(name)
+    model = build(params, genres)
+    logits = model.predict(windows(params), verbose=0)
+    assert logits.shape == (4, genres)
+    assert model.layers[-1].activation is keras.activations.linear
+    assert not np.allclose(logits.sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_learns_a_batch_that_it_may_memorise(name):
+    keras.utils.set_random_seed(1)
+    params = preset(name)
+    model = build(params)
+    model.compile(keras.optimizers.Adam(3e-3), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, labels = windows(params, 8), np.arange(8)
+    before = model.evaluate(x, labels, verbose=0)
+    model.fit(x, labels, epochs=12, verbose=0)
+    assert model.evaluate(x, labels, verbose=0) < before - 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "lstm_basic"])
+def test_dropout_acts_in_training_and_only_there(name):
+    params = preset(name)
+    model = build(params)
+    x = windows(params)
+    if params.model.family == "lstm":
+        # Batch normalisation differs between training and inference by itself; an LSTM only by dropout.
+        assert not np.allclose(model(x, training=True), model(x, training=True))
+    dropout = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
+    assert [layer.rate for layer in dropout] == ([params.model.dropout] if params.model.dropout else [])
+    np.testing.assert_array_equal(model(x, training=False), model(x, training=False))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_state_passes_from_one_batch_to_the_next(name):
+    params = preset(name)
+    model = build(params)
+    x = windows(params)
+    alone = model.predict(x[:1], verbose=0)
+    model.predict(x[1:], verbose=0)
+    np.testing.assert_allclose(model.predict(x[:1], verbose=0), alone, atol=1e-6)
+    np.testing.assert_allclose(model.predict(x, verbose=0)[:1], alone, atol=1e-5)
+
+
+def test_standardisation_stands_inside_the_network():
+    params = ModelParams()
+    mean, variance = np.array([100.0, -5.0]), np.array([25.0, 0.04])
+    raw = np.random.default_rng(0).standard_normal((3, 16, 2)) * np.sqrt(variance) + mean
+    keras.utils.set_random_seed(0)
+    inside = build_model(params, 16, 2, 4, mean, variance)
+    plain = build_model(params, 16, 2, 4)
+    for source, target in zip(inside.layers[2:], plain.layers[2:], strict=True):
+        target.set_weights(source.get_weights())
+    standard = (raw - mean) / np.sqrt(variance)
+    np.testing.assert_allclose(inside.predict(raw, verbose=0), plain.predict(standard, verbose=0), atol=1e-5)
+
+
+def test_a_column_without_variance_gives_no_nan():
+    model = build_model(ModelParams(), 8, 2, 3, np.zeros(2), np.array([0.0, 1.0]))
+    assert np.isfinite(model.predict(np.ones((1, 8, 2)), verbose=0)).all()
+
+
+def test_in_mixed_bfloat16_weights_and_logits_stay_float32():
+    for name in ("lstm_optim", "conv2d"):
+        params = preset(name)
+        mixed = ModelParams(**{**vars(params.model), "mixed_bfloat16": True})
+        model = build_model(mixed, params.window_frames, FEATURE_DIMS[params.features], 4)
+        assert {weight.dtype for weight in model.trainable_weights} == {"float32"}
+        hidden = model.layers[2]
+        assert hidden.compute_dtype == "bfloat16"
+        assert model(windows(params)).dtype == "float32"
+
+
+def test_cudnn_may_run_just_the_presets_without_recurrent_dropout():
+    eligible = {name for name, params in PRESETS.items() if params.model.cudnn_eligible}
+    assert eligible == {"lstm_basic", "lstm_optim", "lstm_optim_mel"}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_saved_network_says_the_same_in_a_clean_process_without_this_package(name, tmp_path):
+    params = preset(name)
+    x = windows(params)
+    dims = x.shape[-1]
+    model = build(params, mean=np.full(dims, 0.5), variance=np.full(dims, 2.0))
+    model.save(tmp_path / "model.keras")
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import keras, numpy, sys; model = keras.models.load_model('model.keras');"
+        "numpy.save('y.npy', model.predict(numpy.load('x.npy'), verbose=0));"
+        "assert not any(name.startswith('keras_genre') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), model.predict(x, verbose=0), atol=1e-5)
+
+
+def test_windows_too_small_for_the_pooling_are_refused_with_what_to_do():
+    with pytest.raises(ParameterError, match="--window-frames"):
+        build_model(ModelParams(family="conv2d"), 4, 13, 8)
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    with pytest.raises(ParameterError, match="lstm_optim"):
+        preset("lstm_optimal")
