@@ -11,7 +11,7 @@ from keras_genre.errors import KerasGenreError, ParameterError
 
 DONE, SOME_FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
-Main = Callable[[Sequence[str] | None], int]
+Main = Callable[..., int]
 
 
 def command(main: Main) -> Main:
@@ -58,6 +58,6 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _show_warning(message, category, *_args) -> None:
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     if category.__module__.startswith("keras_genre"):
         say(f"warning: {message}")

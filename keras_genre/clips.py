@@ -64,17 +64,19 @@ def clips_from_csv(text: str, name: Path | str) -> list[Clip]:
         If columns are missing, a value is not of its type or a track stands twice.
     """
     reader = csv.DictReader(io.StringIO(text))
-    if missing := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
-        raise DatasetError(f"{name}: no column {', '.join(missing)}")
     clips = {}
-    for row in reader:
-        try:
+    try:
+        if missing := [column for column in COLUMNS if column not in (reader.fieldnames or ())]:
+            raise DatasetError(f"{name}: no column {', '.join(missing)}")
+        for row in reader:
+            if None in row.values():
+                raise ValueError("fewer values than columns")
             clip = Clip(**{column: row[column] for column in COLUMNS} | {"seconds": float(row["seconds"])})
-        except (TypeError, ValueError) as error:
-            raise DatasetError(f"{name}, line {reader.line_num}: {error}") from error
-        if clip.track in clips:
-            raise DatasetError(f"{name}, line {reader.line_num}: track {clip.track!r} stands twice")
-        clips[clip.track] = clip
+            if clip.track in clips:
+                raise ValueError(f"track {clip.track!r} stands twice")
+            clips[clip.track] = clip
+    except (ValueError, csv.Error) as error:
+        raise DatasetError(f"{name}, line {reader.line_num}: {error}") from error
     return list(clips.values())
 
 

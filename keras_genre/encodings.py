@@ -4,7 +4,18 @@ import dataclasses
 
 import numpy as np
 
+from keras_genre.errors import ParameterError
+
 ENCODINGS = ("float32", "float16", "uint16", "uint8")
+
+LARGEST = {
+    "float32": float(np.finfo(np.float32).max),
+    "float16": float(np.finfo(np.float16).max),
+    # Low and high of a column may have opposite signs: their distance must be a float32 too.
+    "uint16": float(np.finfo(np.float32).max) / 4,
+    "uint8": float(np.finfo(np.float32).max) / 4,
+}
+"""Magnitude up to which each encoding keeps values."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +46,29 @@ def encode(frames: np.ndarray, encoding: str) -> Encoded:
     frames : np.ndarray [shape=(frames, dims), float32 or the encoding's type]
     encoding : str
         One of `ENCODINGS`.
+
+    Raises
+    ------
+    ParameterError
+        If there is NaN, infinity, or a value that is too large for the encoding.
     """
+    if not np.abs(frames).max() <= LARGEST[encoding]:
+        raise ParameterError(
+            f"has NaN, infinity or values beyond {LARGEST[encoding]:.6g}, which {encoding} cannot keep"
+        )
     none = np.zeros(0, np.float32)
     if encoding.startswith("float"):
         return Encoded(frames.astype(encoding), none, none)
     if frames.dtype == encoding:
         return Encoded(frames, np.ones(frames.shape[1], np.float32), np.zeros(frames.shape[1], np.float32))
-    low, high = frames.min(axis=0), frames.max(axis=0)
+    # In float32 the quotients of 65 535 levels would be off by a part of a step.
+    exact = frames.astype(np.float64)
+    low, high = exact.min(axis=0), exact.max(axis=0)
     levels = np.iinfo(encoding).max
-    # A column that is constant in this clip has no step; any scale gives it back.
-    scale = np.where(high > low, (high - low) / levels, 1).astype(np.float32)
-    values = np.clip(np.rint((frames - low) / scale), 0, levels).astype(encoding)
+    scale = ((high - low) / levels).astype(np.float32)
+    # A column that is constant in this clip, or all but so, has no step; any scale gives it back.
+    scale[scale == 0] = 1
+    values = np.clip(np.rint((exact - low) / scale), 0, levels).astype(encoding)
     return Encoded(values, scale, low.astype(np.float32))
 
 

@@ -4,9 +4,9 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import operator
 import re
-import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from keras_genre.params import FEATURE_DIMS, FrontEndParams
 from keras_genre.store import Store, StoreHeader, StoreWriter, open_store
 
 AUDIO_SUFFIX = re.compile(r"\.(au|wav|mp3|flac|ogg|opus|m4a|aiff?)$", re.IGNORECASE)
+FOLDERS = re.compile(r"^.*/(?=.)")
 GENRE_IN_TRACK = re.compile(r"^(?:.*/)?(?P<genre>[^/]+?)\.\d+$")
 
 NPY_WINDOW_FRAMES = 128
 JSON_SEGMENT_FRAMES = 259
-JSON_KEYS = ("mapping", "mfcc", "labels")
+SPLIT_IN_NAME = re.compile(r"(?<![a-z])(train|val|test)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,10 @@ def import_features(options: argparse.Namespace) -> Store:
     clips, notes = apply_split_options(clips, options)
     for note in notes:
         cli.say(f"note: {note}")
-    dims = options.columns or sequences.frames[0].shape[1]
-    if dims > sequences.frames[0].shape[1] or dims < 1:
-        raise ParameterError(f"--columns {dims}: the frames have {sequences.frames[0].shape[1]} values")
+    available = sequences.frames[0].shape[1]
+    dims = available if options.columns is None else options.columns
+    if not 1 <= dims <= available:
+        raise ParameterError(f"--columns {dims}: the frames have {available} values")
     header = _header(options, dims, sequences.frames[0].dtype)
     clips = [
         dataclasses.replace(clip, seconds=len(frames) * header.hop_seconds)
@@ -150,16 +152,23 @@ def read_sequences(sources: Sequence[Path]) -> Sequences:
     if len(sources) == 1 and suffixes == {".npz"}:
         return _checked(sources[0], _from_npz(sources[0]))
     if suffixes == {".json"}:
-        return _checked(sources[0], _from_json(sources))
+        return _checked(", ".join(map(str, sources)), _from_json(sources))
     raise StoreError(f"{sources[0]}: import takes one .npz file, one folder of .npy pairs, or .json files")
 
 
-def _checked(source: Path, sequences: Sequences) -> Sequences:
+def _checked(source: Path | str, sequences: Sequences) -> Sequences:
     if not sequences.frames:
         raise StoreError(f"{source}: holds no features")
     shapes = {frames.shape[1] for frames in sequences.frames}
+    if 0 in shapes:
+        raise StoreError(f"{source}: frames of no values")
     if len(shapes) > 1:
         raise StoreError(f"{source}: frames of {sorted(shapes)} values; all must have the same number")
+    numbers = {label for label in sequences.labels if isinstance(label, int)}
+    if sequences.genres and not numbers <= set(range(len(sequences.genres))):
+        raise StoreError(
+            f"{source}: has labels that are not 0 to {len(sequences.genres) - 1}, the places of its genres"
+        )
     for track, frames in zip(sequences.tracks, sequences.frames, strict=True):
         if not len(frames) or not np.isfinite(frames).all():
             raise StoreError(f"{source}: {track} has no frames, or NaN or infinity in them")
@@ -168,38 +177,39 @@ def _checked(source: Path, sequences: Sequences) -> Sequences:
     return sequences
 
 
-def _load(path: Path, **options) -> Any:
+def _load(path: Path, names: Sequence[str] = ()) -> Any:
+    """Read an array, or of an archive those of the given names that it has."""
     try:
         # Never pickled objects: they could run code.
-        return np.load(path, allow_pickle=False, **options)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                return {name: np.asarray(loaded[name]) for name in names if name in loaded}
+        return {} if names else loaded
+    except MemoryError:
+        raise StoreError(f"{path}: too large for the memory of this machine") from None
+    except Exception as error:
+        # zipfile, zlib and NumPy have a dozen kinds of errors for damaged files.
         raise StoreError(f"{path}: cannot be read as NumPy data ({error})") from error
 
 
 def _from_npz(path: Path) -> Sequences:
-    with _load(path) as archive:
-        try:
-            arrays = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise StoreError(f"{path}: damaged ({error})") from error
+    arrays = _load(path, ("X", "Y", "IDS", "SPLIT", "GROUP", "GENRES"))
     if missing := [name for name in ("X", "Y", "IDS") if name not in arrays]:
         raise StoreError(f"{path}: has no array {', '.join(missing)}; expected X, Y, IDS [SPLIT] [GROUP]")
     values, labels = arrays["X"], _labels(path, arrays["Y"])
     if values.ndim not in (2, 3) or values.dtype.kind not in "fiu":
         raise StoreError(f"{path}: X must be numbers, (rows, dims) or (tracks, time, dims), not {values.shape}")
-    names = [AUDIO_SUFFIX.sub("", str(name)) for name in arrays["IDS"]]
-    for name, count in (
-        ("Y", len(labels)),
-        ("IDS", len(names)),
-        *((k, len(arrays[k])) for k in _OPTIONAL & set(arrays)),
-    ):
-        if count != len(values):
-            raise StoreError(f"{path}: {name} has {count} entries for {len(values)} of X")
-    splits = [str(split) for split in arrays.get("SPLIT", [""] * len(names))]
-    groups = [str(group) for group in arrays.get("GROUP", [""] * len(names))]
-    if unknown := sorted(set(splits) - {*SPLITS, ""}):
-        raise StoreError(f"{path}: SPLIT has {', '.join(unknown)}; known: {', '.join(SPLITS)}")
-    genres = [str(genre) for genre in arrays.get("GENRES", [])]
+    names = _words(path, arrays, "IDS")
+    unknown = [""] * len(values)
+    splits = _words(path, arrays, "SPLIT") if "SPLIT" in arrays else unknown
+    groups = _words(path, arrays, "GROUP") if "GROUP" in arrays else unknown
+    genres = _words(path, arrays, "GENRES") if "GENRES" in arrays else []
+    for name, entries in {"Y": labels, "IDS": names, "SPLIT": splits, "GROUP": groups}.items():
+        if len(entries) != len(values):
+            raise StoreError(f"{path}: {name} has {len(entries)} entries for {len(values)} of X")
+    if strange := sorted(set(splits) - {*SPLITS, ""}):
+        raise StoreError(f"{path}: SPLIT has {', '.join(strange)}; known: {', '.join(SPLITS)}")
     if values.ndim == 3:
         return Sequences(list(_exact(values)), labels, _short_names(names), splits, groups, genres)
     rows: dict[str, list[int]] = {}
@@ -220,7 +230,16 @@ def _from_npz(path: Path) -> Sequences:
     )
 
 
-_OPTIONAL = {"SPLIT", "GROUP"}
+def _words(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> list[str]:
+    array = arrays[name]
+    if array.ndim != 1 or array.dtype.kind not in "USiu":
+        raise StoreError(f"{path}: {name} must be words, one for each of X, not {array.dtype} {array.shape}")
+    if array.dtype.kind == "S":
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{path}: {name} is not in UTF-8 ({error})") from error
+    return [str(word) for word in array]
 
 
 def _exact(values: np.ndarray) -> np.ndarray:
@@ -230,7 +249,7 @@ def _exact(values: np.ndarray) -> np.ndarray:
 
 def _labels(path: Path, labels: np.ndarray) -> list[Any]:
     """Return labels as integers or words; rows of one-hot labels as the place of the one."""
-    if labels.ndim == 2:
+    if labels.ndim == 2 and labels.dtype.kind in "fiub":
         if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
             raise StoreError(f"{path}: labels of two dimensions must be one-hot")
         labels = labels.argmax(axis=1)
@@ -240,9 +259,12 @@ def _labels(path: Path, labels: np.ndarray) -> list[Any]:
 
 
 def _short_names(names: Sequence[str]) -> list[str]:
-    """Leave folders out of track names where they are not needed to tell tracks apart."""
-    short = [name.rsplit("/", 1)[-1] for name in names]
-    return short if len(set(short)) == len(set(names)) else list(names)
+    """Leave out of track names what is not needed to tell tracks apart: suffixes, then folders."""
+    for pattern in (AUDIO_SUFFIX, FOLDERS):
+        shorter = [pattern.sub("", name) for name in names]
+        if len(set(shorter)) == len(set(names)):
+            names = shorter
+    return list(names)
 
 
 def _from_npy_folder(folder: Path) -> Sequences:
@@ -254,13 +276,17 @@ def _from_npy_folder(folder: Path) -> Sequences:
         if not any(path.exists() for path in pair):
             continue
         inputs, targets = (_load(path) for path in pair)
-        if inputs.ndim != 3 or inputs.dtype.kind not in "fiu" or len(inputs) != len(targets):
+        if not (isinstance(inputs, np.ndarray) and isinstance(targets, np.ndarray)):
+            raise StoreError(f"{pair[0]} or its targets: is an archive, not an array")
+        if inputs.ndim != 3 or inputs.dtype.kind not in "fiu" or targets.shape[:1] != inputs.shape[:1]:
             raise StoreError(f"{pair[0]}: expected numbers (tracks, time, dims), as many as targets")
         frames += list(_exact(inputs))
         labels += _labels(pair[1], targets)
         splits += [split] * len(inputs)
     if not frames:
         raise StoreError(f"{folder}: no data_train_input.npy and its like in here")
+    common = np.result_type(*{each.dtype for each in frames})
+    frames = [each.astype(common, copy=False) for each in frames]
     return Sequences(frames, labels, _numbered(splits), splits, [""] * len(frames), [])
 
 
@@ -272,18 +298,18 @@ def _from_json(paths: Sequence[Path]) -> Sequences:
     for path in paths:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            mapping = [str(name).rstrip("/").rsplit("/", 1)[-1] for name in values["mapping"]]
+            mapping = [name.rstrip("/").rsplit("/", 1)[-1] for name in values["mapping"]]
             segments = [np.array(segment, np.float32) for segment in values["mfcc"]]
-            numbers = [int(label) for label in values["labels"]]
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            numbers = [operator.index(label) for label in values["labels"]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise StoreError(f"{path}: is not a file of mapping, mfcc and labels ({error})") from error
-        if len(segments) != len(numbers) or any(segment.ndim != 2 for segment in segments):
-            raise StoreError(f"{path}: mfcc must be (frames, values) for each label")
+        if not mapping or len(segments) != len(numbers) or any(segment.ndim != 2 for segment in segments):
+            raise StoreError(f"{path}: mapping must name the genres, and mfcc be (frames, values) for each label")
         if genres not in (None, mapping):
             raise StoreError(f"{path}: mapping differs from that of {paths[0]}")
         genres = mapping
-        stem = path.stem.lower()
-        split = next((split for split in SPLITS if split[:3] in stem), "")
+        match = SPLIT_IN_NAME.search(path.stem.lower())
+        split = next(split for split in SPLITS if split.startswith(match[1])) if match else ""
         frames += segments
         labels += numbers
         splits += [split] * len(segments)
@@ -309,7 +335,7 @@ def export_features(path: Path, out: Path, split: str | None = None, window_fram
         The store.
     out : Path
         `FILE.npz`: X (rows, dims), Y, IDS, SPLIT, GROUP, GENRES; the rows of a clip follow each other.
-        `FILE.json`: `mapping`, `mfcc`, `labels`, each clip cut into segments.
+        `FILE.json`: `mapping`, `mfcc`, `labels`, each clip cut into segments; one split.
         Otherwise a folder: `.npy` pairs for each split, the first `window_frames` frames of each clip, targets one-hot.
     split : str, optional
         Export only this.
@@ -324,8 +350,12 @@ def export_features(path: Path, out: Path, split: str | None = None, window_fram
     Raises
     ------
     StoreError
-        If the store is damaged, or no clip is long enough.
+        If the store is damaged, or clips are too short.
+    ParameterError
+        If the split must be named, or the windows have no frame.
     """
+    if window_frames is not None and window_frames < 1:
+        raise ParameterError(f"--window-frames must be at least 1, not {window_frames}")
     store = open_store(path)
     rows = [row for row, clip in enumerate(store.clips) if split in (None, clip.split)]
     if not rows:
@@ -334,6 +364,8 @@ def export_features(path: Path, out: Path, split: str | None = None, window_fram
         _write_npz(store, rows, out)
         return [out]
     if out.suffix == ".json":
+        if len({store.clips[row].split for row in rows}) > 1:
+            raise ParameterError("a JSON file holds one split: name it with --split")
         _write_json(store, rows, out, window_frames or JSON_SEGMENT_FRAMES)
         return [out]
     return _write_npy_folder(store, rows, out, window_frames or NPY_WINDOW_FRAMES)
@@ -359,14 +391,21 @@ def _write_npz(store: Store, rows: Sequence[int], out: Path) -> None:
 
 def _write_json(store: Store, rows: Sequence[int], out: Path, window_frames: int) -> None:
     genres = store.genres
+    _refuse_short(store, rows, window_frames)
     segments, labels = [], []
     for clip, values in store.read(rows):
         for segment in _segments(values, window_frames):
             segments.append(segment.tolist())
             labels.append(genres.index(clip.genre))
-    if not segments:
-        raise StoreError(f"{store.path}: no clip has {window_frames} frames; use a smaller --window-frames")
     files.write_text(out, json.dumps({"mapping": genres, "mfcc": segments, "labels": labels}))
+
+
+def _refuse_short(store: Store, rows: Sequence[int], window_frames: int) -> None:
+    if short := [store.clips[row].track for row in rows if store.frames[row] < window_frames]:
+        raise StoreError(
+            f"{store.path}: {len(short)} clips have fewer than {window_frames} frames ({', '.join(short[:5])}"
+            f"{', ...' if len(short) > 5 else ''}); use a smaller --window-frames"
+        )
 
 
 def _segments(values: np.ndarray, window_frames: int) -> Iterator[np.ndarray]:
@@ -376,12 +415,13 @@ def _segments(values: np.ndarray, window_frames: int) -> Iterator[np.ndarray]:
 
 def _write_npy_folder(store: Store, rows: Sequence[int], out: Path, window_frames: int) -> list[Path]:
     genres = store.genres
+    rows = [row for row in rows if store.clips[row].split]
+    if not rows:
+        raise StoreError(f"{store.path}: no clip is in a split; .npy pairs are of one split each")
+    _refuse_short(store, rows, window_frames)
     written = []
     for split in SPLITS:
         members = [row for row in rows if store.clips[row].split == split]
-        short = [store.clips[row].track for row in members if store.frames[row] < window_frames]
-        if short:
-            raise StoreError(f"{store.path}: {', '.join(short[:5])} have fewer than {window_frames} frames")
         if not members:
             continue
         clips, values = zip(*store.read(members), strict=True)

@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import multiprocessing
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -53,7 +55,6 @@ class Extracted:
 def extract(job: Job) -> Extracted:
     """Compute a file's feature frames, or find out why they cannot be computed."""
     from keras_genre import audio
-    from keras_genre.features.reference import waveform_to_frames
 
     rate = job.front_end.sample_rate_hz
     try:
@@ -61,13 +62,29 @@ def extract(job: Job) -> Extracted:
             warnings.simplefilter("always")
             limits = audio.AudioLimits(min_seconds=job.min_seconds, max_seconds=job.max_seconds)
             waveform = audio.load(job.path, rate, limits, name=job.name)
-            frames = waveform_to_frames(waveform, job.front_end)
+            frames = _finite_frames(waveform, job)
     except AudioError as error:
         return Extracted(error=str(error))
     except MemoryError:
         return Extracted(error=f"{job.name}: too long for the memory of this machine; lower --max-seconds")
     own = tuple(str(w.message) for w in caught if w.category.__module__.startswith("keras_genre"))
     return Extracted(frames, waveform.size / rate, own)
+
+
+def _finite_frames(waveform: np.ndarray, job: Job) -> np.ndarray:
+    import librosa
+
+    from keras_genre.features.reference import waveform_to_frames
+
+    with contextlib.suppress(librosa.ParameterError):
+        frames = waveform_to_frames(waveform, job.front_end)
+        if np.isfinite(frames).all():
+            return frames
+    # Of finite samples only the square of a huge one is not finite; some of librosa's functions refuse it.
+    raise AudioError(
+        f"{job.name}: samples of up to {np.abs(waveform).max():.3g}, where full scale is 1, are too large for "
+        f"{job.front_end.kind}"
+    )
 
 
 def extract_all(jobs: Sequence[Job], processes: int) -> Iterator[Extracted]:
@@ -94,13 +111,13 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[Extracted]
     # Fresh interpreters, because a fork of a process that runs TensorFlow can hang.
     context = multiprocessing.get_context("spawn")
     waiting: collections.deque[concurrent.futures.Future[Extracted]] = collections.deque()
-    with (
-        _single_threaded_children(),
-        concurrent.futures.ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context) as pool,
-    ):
+    with concurrent.futures.ProcessPoolExecutor(
+        min(processes, len(jobs)), mp_context=context, initializer=_begin_worker
+    ) as pool:
         try:
             for job in jobs:
-                waiting.append(pool.submit(extract, job))
+                with _settings_of_workers():
+                    waiting.append(pool.submit(extract, job))
                 # A bounded queue: results must not pile up in memory while the reader of them is busy.
                 if len(waiting) >= 4 * processes:
                     yield waiting.popleft().result()
@@ -111,14 +128,30 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[Extracted]
                 future.cancel()
 
 
+def _begin_worker() -> None:
+    # A worker would outlive a parent that is killed, waiting for work from a pipe that it holds open itself.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        os._exit(1)
+
+
 @contextlib.contextmanager
-def _single_threaded_children() -> Iterator[None]:
+def _settings_of_workers() -> Iterator[None]:
+    """Set what a process that is started meanwhile takes over from this one."""
     # One thread a process uses the cores best, and sums are then made in one order on every machine.
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    # Ctrl-C on a terminal reaches the workers too: it is the parent that ends them, after the files in hand.
+    signals_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals_before)
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

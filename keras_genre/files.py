@@ -68,7 +68,8 @@ def locked_folder(folder: Path | str) -> Iterator[None]:
                 f"{folder}: another process is writing here; wait for it or name another folder"
             ) from error
         for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
-            leftover.unlink()
+            if leftover.is_file():
+                leftover.unlink()
         yield
     finally:
         os.close(descriptor)
@@ -94,9 +95,14 @@ def write_text(path: Path | str, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def json_text(value: object) -> str:
+    """Return a value as indented JSON with a final newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path | str, value: object) -> None:
-    """Write a JSON file atomically, indented, with a final newline."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write a JSON file atomically, as `json_text` gives it."""
+    write_text(path, json_text(value))
 
 
 def sha256_of(path: Path | str) -> str:

@@ -66,11 +66,12 @@ def precompute(
     Raises
     ------
     StoreError
-        If the folder holds something else, or no file could be used.
+        If the folder holds something else, or a store of other parameters or limits; or no file could be used.
     """
     if header.front_end is None:
         raise ParameterError("a store is precomputed with a front end")
-    with StoreWriter(out, header, clips, overwrite=overwrite) as writer:
+    limits = {"min_seconds": min_seconds, "max_seconds": max_seconds}
+    with StoreWriter(out, header, clips, overwrite=overwrite, limits=limits) as writer:
         shards = writer.missing()
         jobs = [
             Job(root / clip.file, clip.file, header.front_end, min_seconds, max_seconds)
@@ -80,19 +81,20 @@ def precompute(
         results = extract_all(jobs, processes or os.cpu_count() or 1)
         with Progress(len(clips), "clips", done=writer.clips_done) as progress:
             for number, members in shards:
-                writer.add(number, list(_watched(results, len(members), progress)))
+                writer.add(number, list(_watched(results, members, progress)))
         return writer.finish(unread)
 
 
-def _watched(results: Iterator[Extracted], count: int, progress: Progress) -> Iterator[np.ndarray | str]:
-    for _ in range(count):
+def _watched(results: Iterator[Extracted], clips: Sequence[Clip], progress: Progress) -> Iterator[np.ndarray | str]:
+    for clip in clips:
         result = next(results)
         for warning in result.warnings:
             progress.say(f"warning: {warning}")
         if result.frames is None:
             progress.say(f"left out: {result.error}")
         progress.advance()
-        yield result.error if result.frames is None else result.frames
+        # The store names the file beside the reason.
+        yield result.error.removeprefix(f"{clip.file}: ") if result.frames is None else result.frames
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ from keras_genre import cli, files
 from keras_genre.errors import ParameterError
 from keras_genre.extract import Job, extract_all
 from keras_genre.progress import Progress
-from keras_genre.runs import RunInfo, newest_run, read_run
+from keras_genre.runs import RunInfo, newest_run, read_run, require_audio_run
 from keras_genre.train import RUNS
 
 
@@ -70,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ParameterError("--top and --jobs must be at least 1")
     run = options.model or newest_run(RUNS)
     info = read_run(run)
+    require_audio_run(run, info)
     paths, failures = listed_files(options.files)
     results = predict_files(run, info, paths, failures, options)
     if options.csv:
@@ -92,9 +93,8 @@ def predict_files(
     list of dict
         For each file what `Prediction.to_json` gives, or `{"file", "error"}`.
     """
-    from keras_genre.prediction import Predictor, require_audio_run
+    from keras_genre.prediction import Predictor
 
-    require_audio_run(run, info)
     front_end = info.header.front_end
     assert front_end is not None
     window_seconds = front_end.samples_of(info.params.window_frames) / front_end.sample_rate_hz

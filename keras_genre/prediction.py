@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from keras_genre.errors import RunError
 from keras_genre.extract import Extracted
 from keras_genre.metrics import softmax
 from keras_genre.pipeline import window_starts
@@ -95,18 +94,4 @@ class Predictor:
                 )
                 for start, row in zip(starts, by_window, strict=True)
             ],
-        )
-
-
-def require_audio_run(run: Path, info: RunInfo) -> None:
-    """Refuse a run that was trained on features which cannot be computed from audio here.
-
-    Raises
-    ------
-    RunError
-    """
-    if info.header.front_end is None:
-        raise RunError(
-            f"{run}: was trained on imported features ({info.header.kind}), which cannot be computed from audio; "
-            "train on a store of python -m keras_genre.precompute"
         )

@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from typing import TextIO
@@ -98,11 +99,19 @@ class Progress:
             parts.append(note)
         return ", ".join(parts)
 
+    def _terminal_columns(self) -> int:
+        try:
+            columns = os.get_terminal_size(self._stream.fileno()).columns
+        except OSError:
+            columns = 0
+        return columns or 80
+
     def _draw(self, note: str) -> None:
         text = self.line(note)
         if self._is_terminal:
             filled = self.bar_columns * self.done // max(self.total, 1)
-            text = f"[{'#' * filled}{'.' * (self.bar_columns - filled)}] {text}"
+            # A line that wraps could not be redrawn.
+            text = f"[{'#' * filled}{'.' * (self.bar_columns - filled)}] {text}"[: self._terminal_columns() - 1]
             self._stream.write("\r" + text.ljust(self._width))
             self._width = len(text)
         else:

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre.encodings import Encoded
+from keras_genre.errors import StoreError
 
 FEATURES = {
     "track": tf.io.FixedLenFeature((), tf.string),
@@ -23,19 +24,19 @@ def compression_of(encoding: str) -> str:
 
 
 def write_shard(path: Path, encoding: str, records: Iterable[tuple[str, Encoded]]) -> None:
-    """Write encoded clips to a TFRecord file, the same bytes for the same clips."""
-    with tf.io.TFRecordWriter(str(path), compression_of(encoding)) as writer:
-        for track, encoded in records:
-            values = encoded.values.astype(encoded.values.dtype.newbyteorder("<"), copy=False)
-            feature = {
-                "track": _bytes(track.encode()),
-                "values": _bytes(values.tobytes()),
-                "scale": tf.train.Feature(float_list=tf.train.FloatList(value=encoded.scale)),
-                "offset": tf.train.Feature(float_list=tf.train.FloatList(value=encoded.offset)),
-            }
-            example = tf.train.Example(features=tf.train.Features(feature=feature))
-            # Protobuf promises an order of map entries only on request.
-            writer.write(example.SerializeToString(deterministic=True))
+    """Write encoded clips to a TFRecord file, the same bytes for the same clips.
+
+    Raises
+    ------
+    StoreError
+        If the system does not let it: a full disk, for instance.
+    """
+    try:
+        with tf.io.TFRecordWriter(str(path), compression_of(encoding)) as writer:
+            for track, encoded in records:
+                writer.write(_serialise(track, encoded))
+    except tf.errors.OpError as error:
+        raise StoreError(f"{path.parent}: a shard cannot be written ({error.message})") from error
 
 
 def read_shard(path: Path, encoding: str, dims: int) -> Iterator[tuple[str, np.ndarray]]:
@@ -65,6 +66,19 @@ def parse(record: tf.Tensor, encoding: str, dims: int) -> tuple[tf.Tensor, tf.Te
     if encoding.startswith("uint"):
         frames = frames * tf.sparse.to_dense(example["scale"]) + tf.sparse.to_dense(example["offset"])
     return example["track"], frames
+
+
+def _serialise(track: str, encoded: Encoded) -> bytes:
+    values = encoded.values.astype(encoded.values.dtype.newbyteorder("<"), copy=False)
+    feature = {
+        "track": _bytes(track.encode()),
+        "values": _bytes(values.tobytes()),
+        "scale": tf.train.Feature(float_list=tf.train.FloatList(value=encoded.scale)),
+        "offset": tf.train.Feature(float_list=tf.train.FloatList(value=encoded.offset)),
+    }
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    # Protobuf promises an order of map entries only on request.
+    return example.SerializeToString(deterministic=True)
 
 
 def _bytes(value: bytes) -> tf.train.Feature:

@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from keras_genre import files
 from keras_genre.metrics import Scores
@@ -59,7 +60,7 @@ def _axes(label: str):
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot(xlabel="epoch", ylabel=label)
     axes.grid(alpha=0.3)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure, axes
 
 

@@ -99,6 +99,20 @@ def read_run(path: Path | str) -> RunInfo:
         raise RunError(f"{file}: damaged ({error})") from error
 
 
+def require_audio_run(run: Path, info: RunInfo) -> None:
+    """Refuse a run that was trained on features which cannot be computed from audio here.
+
+    Raises
+    ------
+    RunError
+    """
+    if info.header.front_end is None:
+        raise RunError(
+            f"{run}: was trained on imported features ({info.header.kind}), which cannot be computed from audio; "
+            "train on a store of python -m keras_genre.precompute"
+        )
+
+
 def load_model(path: Path | str):
     """Load the network of a run folder, in Keras's safe mode: no code from the file is run.
 

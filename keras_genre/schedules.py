@@ -14,6 +14,10 @@ import keras
 from keras_genre.params import ScheduleParams
 
 
+SMALLEST_FALL = 1e-8
+"""A plateau schedule leaves the rate where it is rather than lower it by less (`eps` in PyTorch)."""
+
+
 def step_rate(epoch: int, base: float, step_epochs: int, factor: float) -> float:
     """Return `base` multiplied by `factor` once for every `step_epochs` epochs that are over."""
     return base * factor ** (epoch // step_epochs)
@@ -75,8 +79,9 @@ class PlateauState:
         else:
             self.bad_epochs += 1
         if self.bad_epochs > self.patience_epochs:
-            self.rate *= self.factor
             self.bad_epochs = 0
+            if self.rate - self.rate * self.factor > SMALLEST_FALL:
+                self.rate *= self.factor
 
 
 class Schedule(keras.callbacks.Callback):

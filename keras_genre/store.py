@@ -11,6 +11,8 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +22,14 @@ import numpy as np
 
 from keras_genre import cli, files
 from keras_genre.clips import SPLITS, Clip, clips_to_csv, genres_of
-from keras_genre.encodings import ENCODINGS, encode
+from keras_genre.encodings import ENCODINGS, Encoded, encode
 from keras_genre.errors import ParameterError, StoreError
 from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, differences, from_json, to_json
 
 FORMAT = 1
 MANIFEST = "store.json"
 CLIPS_PER_SHARD = 64
+OWN_FILES = re.compile(r"(store|unfinished|shard-\d{5,})\.json|shard-\d{5,}\.tfrecord")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +59,8 @@ class StoreHeader:
     def __post_init__(self) -> None:
         if self.encoding not in ENCODINGS:
             raise ParameterError(f"unknown encoding {self.encoding!r}; known: {', '.join(ENCODINGS)}")
-        if self.dims < 1 or self.hop_seconds < 0:
-            raise ParameterError("dims must be at least 1 and hop_seconds not negative")
+        if self.dims < 1 or not 0 <= self.hop_seconds < math.inf:
+            raise ParameterError("dims must be at least 1, hop_seconds finite and not negative")
 
     @classmethod
     def of(cls, front_end: FrontEndParams, encoding: str = "float32") -> "StoreHeader":
@@ -117,14 +120,25 @@ class Store:
         In the order of the records over all shards.
     frames : tuple of int
         Of each clip.
+    limits : dict of str to float
+        What files had to keep to, such as `min_seconds`.
     failures : list of (name, why)
         Files that gave no features.
     """
 
-    def __init__(self, path: Path, header: StoreHeader, shards: Sequence[Shard], unread: Sequence[tuple[str, str]]):
+    def __init__(
+        self,
+        path: Path,
+        header: StoreHeader,
+        shards: Sequence[Shard],
+        limits: Mapping[str, float],
+        unread: Sequence[tuple[str, str]],
+    ):
         self.path = path
         self.header = header
         self.shards = tuple(shards)
+        self.limits = dict(limits)
+        self._unread = unread
         self.clips = tuple(clip for shard in shards for clip in shard.clips)
         self.frames = tuple(frames for shard in shards for frames in shard.frames)
         self.failures = [*unread, *((clip.file, error) for shard in shards for clip, error in shard.failures)]
@@ -145,9 +159,7 @@ class Store:
             dataclasses.replace(shard, clips=tuple(by_track[clip.track] for clip in shard.clips))
             for shard in self.shards
         ]
-        store = Store(self.path, self.header, shards, ())
-        store.failures = self.failures
-        return store
+        return Store(self.path, self.header, shards, self.limits, self._unread)
 
     def rows_of(self, split: str) -> list[int]:
         """Return the positions in `clips` of the clips of a split."""
@@ -179,8 +191,9 @@ class Store:
                     records = list(read_shard(path, self.header.encoding, self.header.dims))
                 except tf.errors.OpError as error:
                     raise StoreError(f"{path}: damaged or missing ({error.message})") from error
-                if [track for track, _ in records] != [clip.track for clip in shard.clips]:
-                    raise StoreError(f"{path}: holds other clips than {MANIFEST} says")
+                found = [(track, len(frames)) for track, frames in records]
+                if found != [(clip.track, frames) for clip, frames in zip(shard.clips, shard.frames, strict=True)]:
+                    raise StoreError(f"{path}: holds other clips, or other lengths of them, than {MANIFEST} says")
                 for row, (_, frames) in enumerate(records, first):
                     if row in wanted:
                         yield self.clips[row], frames
@@ -197,6 +210,7 @@ class Store:
             "hop_seconds": self.header.hop_seconds,
             "front_end": to_json(self.header.front_end) if self.header.front_end else None,
             "encoding": self.header.encoding,
+            "limits": self.limits,
             "genres": self.genres,
             "clips": len(self.clips),
             "groups": len({clip.group for clip in self.clips if clip.group}),
@@ -216,7 +230,7 @@ def open_store(path: Path | str, kind: str | None = None) -> Store:
     path : Path or str
         A store, or a folder with a store for each kind under the kind's name.
     kind : str, optional
-        The kind wanted. A store that holds it as its first columns will do.
+        The kind wanted. A store that holds it as its first columns will do. Without a kind there must be one store.
 
     Raises
     ------
@@ -233,6 +247,8 @@ def open_store(path: Path | str, kind: str | None = None) -> Store:
         if not fitting:
             kinds = ", ".join(store.header.kind for store in opened)
             raise StoreError(f"{path}: has stores of {kinds}, none of {kind}")
+        if kind is None and len(opened) > 1:
+            raise StoreError(f"{path}: has several stores; name one: {', '.join(str(store.path) for store in opened)}")
         return next((store for store in fitting if store.header.kind == kind), fitting[0])
     store = _read_store(path)
     if kind is not None and not store.header.columns_of(kind):
@@ -250,23 +266,40 @@ def _why_no_store(path: Path) -> str:
 
 def _read_store(path: Path) -> Store:
     manifest = path / MANIFEST
+    values = _read_vouched(manifest)
+    if values.get("format") != FORMAT:
+        raise StoreError(f"{manifest}: format {values.get('format')}; this version reads format {FORMAT}")
     try:
-        values = json.loads(manifest.read_text(encoding="utf-8"))
-        checksum = values.pop("checksum")
-        if checksum != _checksum(values):
-            raise StoreError(f"{manifest}: damaged (its checksum does not fit); restore it or make the store again")
-        if values["format"] != FORMAT:
-            raise StoreError(f"{manifest}: format {values['format']}; this version reads format {FORMAT}")
         header = from_json(StoreHeader, values["header"])
         shards = [Shard.from_json(shard) for shard in values["shards"]]
-        store = Store(path, header, shards, [tuple(pair) for pair in values["unread"]])
-    except StoreError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ParameterError) as error:
-        raise StoreError(f"{manifest}: damaged ({error}); restore it or make the store again") from error
+        store = Store(path, header, shards, values.get("limits", {}), [tuple(pair) for pair in values["unread"]])
+    except (KeyError, TypeError, ValueError, AttributeError, ParameterError) as error:
+        raise StoreError(f"{manifest}: is no manifest of a store ({error})") from error
     if not store.clips:
         raise StoreError(f"{path}: holds no clips")
     return store
+
+
+def _read_vouched(path: Path) -> dict[str, Any]:
+    """Read what `_write_vouched` wrote, if not a byte of it has changed since."""
+    try:
+        content = path.read_bytes()
+        values = json.loads(content)
+        del values["checksum"]
+        if _vouched_text(values).encode() != content:
+            raise ValueError("its checksum does not fit")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(f"{path}: damaged ({error}); restore it, or make the store again with --overwrite") from error
+    return values
+
+
+def _write_vouched(path: Path, values: dict[str, Any]) -> None:
+    files.write_text(path, _vouched_text(values))
+
+
+def _vouched_text(values: dict[str, Any]) -> str:
+    checksum = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    return files.json_text({"checksum": checksum, **values})
 
 
 def validate_store(path: Path | str) -> list[str]:
@@ -289,9 +322,7 @@ def validate_store(path: Path | str) -> list[str]:
             if files.sha256_of(file) != shard.sha256:
                 problems.append(f"{file}: damaged (SHA-256 differs from {MANIFEST})")
                 continue
-            for row, (clip, frames) in zip(rows, store.read(rows), strict=True):
-                if len(frames) != store.frames[row]:
-                    problems.append(f"{file}: {clip.track} has {len(frames)} frames, not {store.frames[row]}")
+            for clip, frames in store.read(rows):
                 if not np.isfinite(frames).all():
                     problems.append(f"{file}: {clip.track} holds NaN or infinity")
         except OSError as error:
@@ -317,20 +348,31 @@ class StoreWriter:
         All clips of the store, in any order.
     overwrite : bool
         Start anew, whatever is in the folder. Only files of a store are removed.
+    limits : mapping of str to float, optional
+        What files must keep to, such as `min_seconds`: by other limits other clips would have failed.
 
     Raises
     ------
     StoreError
-        If the folder holds a store of other parameters, or other files.
+        If the folder holds a store of other parameters or limits, or other files.
     FolderInUseError
         If another process is writing there.
     """
 
     header_file = "unfinished.json"
 
-    def __init__(self, path: Path | str, header: StoreHeader, clips: Sequence[Clip], *, overwrite: bool = False):
+    def __init__(
+        self,
+        path: Path | str,
+        header: StoreHeader,
+        clips: Sequence[Clip],
+        *,
+        overwrite: bool = False,
+        limits: Mapping[str, float] | None = None,
+    ):
         self.path = Path(path)
         self.header = header
+        self.limits = dict(limits or {})
         self._overwrite = overwrite
         # A shard is a random sample of the tracks, the same on every machine: reading shards in order then
         # mixes the genres, and progress is even.
@@ -371,6 +413,13 @@ class StoreWriter:
             As `missing` gave it.
         results : sequence, one for each clip of the shard
             Its frames (frames, dims), or why it has none.
+
+        Raises
+        ------
+        StoreError
+            If frames are not of the store's form, or cannot be written.
+        ParameterError
+            If the store's encoding cannot keep their values.
         """
         from keras_genre.records import write_shard
 
@@ -378,8 +427,9 @@ class StoreWriter:
         good = [(clip, result) for clip, result in pairs if not isinstance(result, str)]
         name = f"shard-{number:05d}.tfrecord"
         with files.atomic_path(self.path / name) as temporary:
-            encoding = self.header.encoding
-            write_shard(temporary, encoding, ((clip.track, encode(frames, encoding)) for clip, frames in good))
+            write_shard(
+                temporary, self.header.encoding, ((clip.track, self._encode(clip, frames)) for clip, frames in good)
+            )
             sha256 = files.sha256_of(temporary)
         shard = Shard(
             name,
@@ -388,7 +438,7 @@ class StoreWriter:
             tuple(len(frames) for _, frames in good),
             tuple((clip, result) for clip, result in pairs if isinstance(result, str)),
         )
-        files.write_json(self._journal(number), shard.to_json())
+        _write_vouched(self._journal(number), shard.to_json())
         self._finished[number] = shard
 
     def finish(self, unread: Sequence[tuple[str, str]] = ()) -> Store:
@@ -407,19 +457,30 @@ class StoreWriter:
         values = {
             "format": FORMAT,
             "header": to_json(self.header),
+            "limits": self.limits,
             "shards": [shard.to_json() for shard in shards],
             "unread": [list(pair) for pair in unread],
         }
-        files.write_json(self.path / MANIFEST, {"checksum": _checksum(values), **values})
+        _write_vouched(self.path / MANIFEST, values)
         self._clear(keep={shard.file for shard in shards} | {MANIFEST})
         return _read_store(self.path)
+
+    def _encode(self, clip: Clip, frames: np.ndarray) -> Encoded:
+        if frames.ndim != 2 or not len(frames) or frames.shape[1] != self.header.dims:
+            raise StoreError(
+                f"{self.path}: {clip.track} has the shape {frames.shape}, not (frames, {self.header.dims})"
+            )
+        try:
+            return encode(frames, self.header.encoding)
+        except ParameterError as error:
+            raise ParameterError(f"{self.path}: {clip.track} {error}; choose another encoding") from error
 
     def _journal(self, number: int) -> Path:
         return self.path / f"shard-{number:05d}.json"
 
     def _take_up(self) -> None:
         """Find which shards an earlier writer finished, and make the folder an unfinished store."""
-        foreign = sorted(path.name for path in self.path.iterdir() if not _belongs_to_a_store(path))
+        foreign = sorted(path.name for path in self.path.iterdir() if not OWN_FILES.fullmatch(path.name))
         if foreign:
             raise StoreError(f"{self.path}: is no store ({foreign[0]} is in it); name a new or empty folder")
         if self._overwrite:
@@ -429,30 +490,32 @@ class StoreWriter:
             if number >= len(self._wanted) or not _is_up_to_date(shard, self._wanted[number], self.path):
                 continue
             self._finished[number] = _with_metadata(shard, self._wanted[number])
-            files.write_json(self._journal(number), self._finished[number].to_json())
-        files.write_json(self.path / self.header_file, to_json(self.header))
+            _write_vouched(self._journal(number), self._finished[number].to_json())
+        _write_vouched(self.path / self.header_file, {"header": to_json(self.header), "limits": self.limits})
         (self.path / MANIFEST).unlink(missing_ok=True)
 
     def _earlier_shards(self) -> Sequence[Shard]:
         unfinished = self.path / self.header_file
         if (self.path / MANIFEST).is_file():
             store = _read_store(self.path)
-            self._refuse_other(store.header)
+            self._refuse_other(store.header, store.limits)
             return store.shards
         if not unfinished.is_file():
             return ()
-        try:
-            self._refuse_other(from_json(StoreHeader, json.loads(unfinished.read_text(encoding="utf-8"))))
-            journals = sorted(self.path.glob("shard-*.json"))
-            return [Shard.from_json(json.loads(journal.read_text(encoding="utf-8"))) for journal in journals]
-        except (ValueError, KeyError, TypeError, ParameterError) as error:
-            raise StoreError(f"{self.path}: damaged ({error}); start again with --overwrite") from error
+        values = _read_vouched(unfinished)
+        self._refuse_other(from_json(StoreHeader, values["header"]), values["limits"])
+        return [Shard.from_json(_read_vouched(journal)) for journal in sorted(self.path.glob("shard-*.json"))]
 
-    def _refuse_other(self, header: StoreHeader) -> None:
-        if header != self.header:
-            changes = "; ".join(_header_differences(header, self.header))
+    def _refuse_other(self, header: StoreHeader, limits: Mapping[str, float]) -> None:
+        changes = _header_differences(header, self.header) if header != self.header else []
+        changes += [
+            f"{name}: {limits.get(name)} -> {self.limits.get(name)}"
+            for name in sorted({*limits, *self.limits})
+            if limits.get(name) != self.limits.get(name)
+        ]
+        if changes:
             raise StoreError(
-                f"{self.path}: holds a store of other parameters ({changes}); "
+                f"{self.path}: holds a store of other parameters ({'; '.join(changes)}); "
                 "name another folder, or start again with --overwrite"
             )
 
@@ -462,21 +525,11 @@ class StoreWriter:
                 path.unlink()
 
 
-def _checksum(values: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
 def _header_differences(old: StoreHeader, new: StoreHeader) -> list[str]:
     if old.front_end is None or new.front_end is None:
         old, new = dataclasses.replace(old, front_end=None), dataclasses.replace(new, front_end=None)
         return differences(old, new) or ["front_end: known in one, unknown in the other"]
     return differences(old, new)
-
-
-def _belongs_to_a_store(path: Path) -> bool:
-    return path.name in (MANIFEST, StoreWriter.header_file) or (
-        path.name.startswith(("shard-", files.PARTIAL_PREFIX)) and path.suffix in (".json", ".tfrecord")
-    )
 
 
 def _is_up_to_date(shard: Shard, wanted: Sequence[Clip], folder: Path) -> bool:

@@ -188,6 +188,8 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
             initial_epoch=progression.next_epoch,
             steps_per_epoch=steps_per_epoch(len(plan.train_rows), params),
             callbacks=callbacks,
+            # The pipeline has shuffled already.
+            shuffle=False,
             verbose=0,
         )
     except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:

@@ -56,3 +56,11 @@ def encode(tone) -> Callable[..., bytes]:
         return file.getvalue()
 
     return make
+
+
+@pytest.fixture(scope="session")
+def toy_store(tmp_path_factory):
+    """A small made-up store; tests only read it."""
+    from toys import make_toy_store
+
+    return make_toy_store(tmp_path_factory.mktemp("stores") / "toy")

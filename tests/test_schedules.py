@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -84,14 +85,15 @@ def test_cosine_stays_between_minimum_and_base(epoch, cycle, factor, minimum):
 
 
 def reduce_by_hand(trace: list[float], factor: float, patience: int) -> list[float]:
-    """The rate after epoch `e` falls when the epochs since the last better one, or the last fall, exceed the patience."""
+    """The rate falls after an epoch if those since the last better one, or the last fall, exceed the patience."""
     rates, rate, last_event, best = [], BASE, 0, -math.inf
     for epoch, accuracy in enumerate(trace, 1):
         rates.append(rate)
         if best == -math.inf or accuracy > best + best * 1e-4:
             best, last_event = accuracy, epoch
         if epoch - last_event == patience + 1:
-            rate, last_event = rate * factor, epoch
+            last_event = epoch
+            rate = rate * factor if rate - rate * factor > 1e-8 else rate
     return rates
 
 
@@ -123,6 +125,22 @@ def test_a_resumed_schedule_goes_on_as_if_never_interrupted(name, interrupted_af
     second = make_schedule(params, BASE)
     second.state = kept
     assert before + rates_of(second, trace, interrupted_after) == whole
+
+
+CLASSES = {"step": StepDecay, "cosine": CosineRestarts, "plateau": Plateau}
+PYTORCH = json.loads((Path(__file__).parent / "fixtures" / "pytorch_schedules.json").read_text())
+
+
+@pytest.mark.parametrize("number", range(len(PYTORCH["cases"])))
+def test_the_rates_of_200_epochs_are_those_of_pytorch(number):
+    # The fixture is written by `python -m benchmarks.pytorch_schedules`.
+    case = PYTORCH["cases"][number]
+    schedule = CLASSES[case["schedule"]](PYTORCH["base"], **case["parameters"])
+    ours = rates_of(schedule, case.get("accuracies", TRACES["flat"]))
+    assert len(ours) == EPOCHS
+    np.testing.assert_allclose(ours, case["rates"], rtol=0, atol=1e-9)
+    if case["schedule"] != "plateau" or len(set(case["accuracies"])) == 1:
+        assert len(set(case["rates"])) > 1
 
 
 def test_plateau_says_what_it_misses():

@@ -60,11 +60,14 @@ def apply_split_options(clips: Sequence[Clip], options: argparse.Namespace) -> t
     if sum(bool(value) for value in (options.split_list, options.fractions, options.folds)) > 1:
         raise ParameterError("--split-list, --fractions and --folds exclude each other")
     clips = add_groups(clips, options.groups) if options.groups else list(clips)
+    notes = []
     if options.split_list:
+        if absent := splits.absent_tracks(clips, options.split_list):
+            notes.append(f"{len(absent)} tracks of {options.split_list.name} are not in the data ({absent[0]}, ...)")
         clips = splits.split_from_csv(clips, options.split_list)
     elif options.folds:
         clips = splits.fold_split(clips, options.folds, options.fold, options.split_seed)
     elif options.fractions or not any(clip.split for clip in clips):
         fractions = tuple(options.fractions or DEFAULT_FRACTIONS)
         clips = splits.grouped_split(clips, fractions, options.split_seed)
-    return clips, splits.check_split(clips, options.allow_shared_groups)
+    return clips, notes + splits.check_split(clips, options.allow_shared_groups)

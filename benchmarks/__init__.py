@@ -1,0 +1,1 @@
+"""Measurements against other systems; each needs the extra `benchmarks`."""

@@ -1,0 +1,68 @@
+"""The embedded stores are whole, small, honestly divided, and the features of the clips that they name."""
+
+import collections
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_genre import audio
+from keras_genre.datasets.splits import check_split
+from keras_genre.features.reference import waveform_to_frames
+from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.store import open_store, validate_store
+from keras_genre.train import EMBEDDED_DATA
+
+ONE_ARTIST = {"blues", "classical", "jazz", "pop", "reggae", "rock"}
+
+
+@pytest.mark.parametrize("kind", ["spectral33", "log_mel128"])
+def test_the_store_is_whole_and_holds_61_clips_of_10_genres(kind):
+    assert validate_store(EMBEDDED_DATA / kind) == []
+    store = open_store(EMBEDDED_DATA, kind)
+    assert store.header.front_end == FrontEndParams(kind)
+    assert (len(store.clips), len(store.genres), store.failures) == (61, 10, [])
+
+
+def test_together_they_take_at_most_15_mb_and_no_file_10():
+    sizes = [path.stat().st_size for path in EMBEDDED_DATA.rglob("*") if path.is_file()]
+    assert sum(sizes) <= 15e6
+    assert max(sizes) <= 10e6
+
+
+@pytest.mark.parametrize("kind", FEATURE_DIMS)
+def test_every_kind_is_to_be_had_from_the_folder(kind):
+    assert open_store(EMBEDDED_DATA, kind).header.columns_of(kind)
+
+
+def test_every_genre_is_on_every_side_and_artists_are_apart_wherever_a_genre_has_more_than_one():
+    stores = [open_store(EMBEDDED_DATA, kind) for kind in ("spectral33", "log_mel128")]
+    assert {c.track: c.split for c in stores[0].clips} == {c.track: c.split for c in stores[1].clips}
+    groups, sides = collections.defaultdict(set), collections.defaultdict(set)
+    for clip in stores[0].clips:
+        groups[clip.genre].add(clip.group)
+        sides[clip.group].add(clip.split)
+        assert clip.split in ("train", "validation", "test")
+    assert {genre for genre, members in groups.items() if len(members) == 1} == ONE_ARTIST
+    for genre in set(groups) - ONE_ARTIST:
+        assert all(len(sides[group]) == 1 for group in groups[genre])
+    counts = collections.Counter((clip.genre, clip.split) for clip in stores[0].clips)
+    assert len(counts) == 30
+    (note,) = check_split(stores[0].clips)
+    assert all(genre in note for genre in ONE_ARTIST)
+
+
+@pytest.mark.parametrize(("kind", "levels"), [("spectral33", 65535), ("log_mel128", 255)])
+def test_the_numbers_are_the_features_of_the_music_within_half_a_step(kind, levels, shared_data):
+    store = open_store(EMBEDDED_DATA, kind)
+    for clip, frames in store.read([0, 30, 60]):
+        waveform = audio.load(shared_data / "gtzan_mini" / clip.file, 22050)
+        expected = waveform_to_frames(waveform, FrontEndParams(kind))
+        half_steps = (expected.max(axis=0) - expected.min(axis=0)) / levels / 2
+        assert (np.abs(frames - expected) <= half_steps * 1.01 + 1e-4).all()
+
+
+def test_the_readme_beside_the_data_names_the_command_that_builds_them():
+    text = (EMBEDDED_DATA.parent / "README.md").read_text()
+    assert "python -m keras_genre.precompute" in text
+    assert Path(EMBEDDED_DATA).name in text

@@ -1,0 +1,168 @@
+"""Good files get labels, bad ones a line with the cause each; nothing else happens, whatever is thrown at it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from toys import make_toy_store, toy_params
+
+from keras_genre import audio
+from keras_genre.features.reference import waveform_to_frames
+from keras_genre.metrics import softmax
+from keras_genre.params import FrontEndParams
+from keras_genre.pipeline import window_starts
+from keras_genre.runs import load_model
+from keras_genre.store import StoreHeader
+from keras_genre.training import make_plan, train
+
+
+@pytest.fixture(scope="module")
+def run(toy_store, tmp_path_factory):
+    """A network whose windows are 16 frames, a third of a second."""
+    out = tmp_path_factory.mktemp("runs") / "predicting"
+    train(make_plan(toy_store, toy_params(epochs=1)), "toy", out)
+    return out
+
+
+def predict(run, *arguments, **options):
+    command = [sys.executable, "-m", "keras_genre.predict", "--model", run, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory, encode, tone):
+    """More than twenty bad files, each with a word that its error must contain."""
+    folder = tmp_path_factory.mktemp("hostile")
+    samples = tone(1.0, 22050)
+
+    def write(name: str, content: bytes) -> str:
+        (folder / name).write_bytes(content)
+        return name
+
+    def sound(name: str, data: np.ndarray, rate: int = 22050, **options) -> str:
+        soundfile.write(folder / name, data, rate, **options)
+        return name
+
+    ogg, wav, flac, mp3, au = (
+        encode("OGG", "VORBIS"),
+        encode("WAV", "PCM_16"),
+        encode("FLAC", "PCM_16"),
+        encode("MP3"),
+        encode("AU", "PCM_16"),
+    )
+    with_nan, with_inf = samples.copy(), samples.copy()
+    with_nan[500], with_inf[500] = np.nan, np.inf
+    bad = {
+        write("empty.wav", b""): "no bytes",
+        write("empty.mp3", b""): "no bytes",
+        write("text.mp3", b"This is a letter to my aunt.\n" * 40): "audio",
+        write("zeros.wav", bytes(4000)): "audio",
+        write("random.ogg", np.random.default_rng(0).bytes(5000)): "audio",
+        write("page.flac", b"<!doctype html><title>404</title>" * 20): "audio",
+        write("archive.au", b"PK\x03\x04" + bytes(500)): "audio",
+        write("truncated.ogg", ogg[: len(ogg) // 2]): "truncated.ogg",
+        write("truncated.wav", wav[: len(wav) // 2]): "truncated.wav",
+        write("truncated.flac", flac[: len(flac) // 2]): "truncated.flac",
+        write("truncated.au", au[: len(au) // 2]): "truncated.au",
+        write("truncated.mp3", mp3[: len(mp3) // 2]): "truncated.mp3",
+        write("header only.wav", wav[:44]): "header only.wav",
+        write("magic only.flac", b"fLaC"): "magic only.flac",
+        sound("no samples.wav", np.zeros((0, 1), np.float32)): "no samples",
+        sound("nan.wav", with_nan, subtype="FLOAT"): "NaN",
+        sound("inf.wav", with_inf, subtype="FLOAT"): "infinite",
+        sound("10 ms.wav", samples[:220]): "at least",
+        "missing.mp3": "no such file",
+        "folder": "folder",
+        "device": "device",
+        "dangling.wav": "no such file",
+    }
+    (folder / "folder").mkdir()
+    (folder / "device").symlink_to(os.devnull)
+    (folder / "dangling.wav").symlink_to("nowhere.wav")
+    with soundfile.SoundFile(folder / "3 h of silence.flac", "w", 8000, 1, "PCM_16") as file:
+        for _ in range(180):
+            file.write(np.zeros(8000 * 60, np.int16))
+    bad["3 h of silence.flac"] = "limit of 3600 s"
+    return folder, bad
+
+
+def test_each_hostile_file_gets_its_own_line_and_the_good_among_them_get_labels(run, hostile, encode):
+    folder, bad = hostile
+    good = ["good.wav", "gut läßt grüßen.flac", "good.ogg", "silence.wav"]
+    contents = [encode("WAV", "PCM_24"), encode("FLAC", "PCM_16"), encode("OGG", "VORBIS")]
+    for name, content in zip(good[:3], contents, strict=True):
+        (folder / name).write_bytes(content)
+    soundfile.write(folder / "silence.wav", np.zeros(22050), 22050)
+    names = [name for pair in zip(good, list(bad)[: len(good)], strict=True) for name in pair]
+    names += [name for name in bad if name not in names]
+
+    result = predict(run, *names, "--csv", "out.csv", cwd=folder)
+
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    labelled = [line.split("\t")[0] for line in result.stdout.splitlines()]
+    assert labelled == good
+    failed = [line.removeprefix("failed: ") for line in result.stderr.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == len(bad) >= 20
+    by_name = {row["file"]: row for row in csv.DictReader((folder / "out.csv").open())}
+    assert list(by_name) == names
+    for name, why in bad.items():
+        lines = [line for line in failed if line.startswith(f"{name}: ")]
+        assert len(lines) == 1, name
+        assert why in lines[0]
+        assert by_name[name]["error"] == lines[0]
+        assert by_name[name]["genre"] == ""
+    assert "silence.wav: all samples are zero" in result.stderr
+    assert f"{len(bad)} of {len(names)} files failed" in result.stderr
+
+
+def test_json_is_the_mean_of_the_windows_logits_over_the_whole_file(run, encode, tmp_path):
+    (tmp_path / "a.wav").write_bytes(encode("WAV", "FLOAT", seconds=1.3))
+    (tmp_path / "b.mp3").write_bytes(b"no audio at all" * 100)
+    result = predict(run, "a.wav", "b.mp3", "--json", cwd=tmp_path)
+    assert result.returncode == 1
+    first, second = json.loads(result.stdout)
+    assert set(second) == {"file", "error"}
+
+    frames = waveform_to_frames(audio.load(tmp_path / "a.wav", 22050), FrontEndParams())
+    starts = window_starts(len(frames), 16)
+    logits = load_model(run).predict(np.stack([frames[s : s + 16] for s in starts]), verbose=0)
+    assert [window["start_seconds"] for window in first["windows"]] == pytest.approx(
+        [start * 512 / 22050 for start in starts], abs=1e-3
+    )
+    assert first["windows"][-1]["end_seconds"] == pytest.approx(1.3, abs=512 / 22050)
+    expected = dict(zip(["bebop", "polka", "zydeco"], softmax(logits.mean(axis=0)), strict=True))
+    assert first["probabilities"] == pytest.approx(expected, abs=1e-5)
+    assert first["genre"] == max(expected, key=expected.get)
+    assert first["probability"] == max(first["probabilities"].values())
+    for window, row in zip(first["windows"], softmax(logits), strict=True):
+        assert list(window["probabilities"].values()) == pytest.approx(row.tolist(), abs=1e-5)
+
+
+def test_folders_are_searched_and_what_is_no_audio_in_them_passed_over(run, encode, tmp_path):
+    (tmp_path / "album" / "disc 1").mkdir(parents=True)
+    for name in ("album/2.wav", "album/disc 1/1.flac"):
+        (tmp_path / name).write_bytes(encode("FLAC" if name.endswith("flac") else "WAV", "PCM_16"))
+    (tmp_path / "album" / "cover.jpg").write_bytes(b"beach")
+    (tmp_path / "album" / "._2.wav").write_bytes(b"leftover of another system")
+    result = predict(run, "album", "--top", "3", "--timeline", cwd=tmp_path)
+    assert result.returncode == 0
+    lines = result.stdout.splitlines()
+    files = [line for line in lines if not line.startswith(" ")]
+    assert [line.split("\t")[0] for line in files] == ["album/2.wav", "album/disc 1/1.flac"]
+    assert all(len(line.split("\t")) == 4 for line in lines)
+    assert len(lines) == 2 + 2 * len(window_starts(1 + 22050 // 512, 16))
+
+
+def test_a_run_on_imported_features_is_refused_with_the_reason(tmp_path):
+    store = make_toy_store(tmp_path / "store", header=StoreHeader("tags", 33, 0.0, None))
+    train(make_plan(store, toy_params(epochs=1)), "toy", tmp_path / "run")
+    result = predict(tmp_path / "run", "song.mp3")
+    assert result.returncode == 1
+    assert "cannot be computed from audio" in result.stderr
+    assert result.stdout == ""

@@ -1,0 +1,213 @@
+"""A training is deterministic, resumable to the bit, honest about its data, and leaves a complete run folder."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from toys import make_toy_store, toy_clips, toy_params
+
+from keras_genre.errors import FolderInUseError, ParameterError, RunError, StoreError
+from keras_genre.files import locked_folder
+from keras_genre.metrics import cross_entropy
+from keras_genre.params import ScheduleParams
+from keras_genre.pipeline import label_rows
+from keras_genre.runs import best_epoch, load_model, newest_run, read_history, read_run
+from keras_genre.schedules import plateau_rates
+from keras_genre.scoring import score_clips
+from keras_genre.training import make_plan, train
+
+
+def weights_of(run) -> list[np.ndarray]:
+    return load_model(run).get_weights()
+
+
+def assert_same_run(ours, theirs):
+    for a, b in zip(weights_of(ours), weights_of(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(read_history(ours), read_history(theirs), strict=True):
+        assert {k: v for k, v in a.items() if k != "seconds"} == {k: v for k, v in b.items() if k != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def run(toy_store, tmp_path_factory):
+    """A finished training of five epochs."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    train(make_plan(toy_store, toy_params(epochs=5)), "toy", out)
+    return out
+
+
+def test_the_network_kept_is_that_of_the_best_epoch(run, toy_store):
+    history = read_history(run)
+    best = best_epoch(history)
+    assert history[best]["val_loss"] == min(row["val_loss"] for row in history)
+    rows = toy_store.rows_of("validation")
+    logits = score_clips(load_model(run), toy_store, rows)
+    labels = label_rows(toy_store)[rows]
+    assert cross_entropy(logits, labels) == pytest.approx(history[best]["val_loss"], rel=1e-5)
+    assert (logits.argmax(axis=1) == labels).mean() == pytest.approx(history[best]["val_accuracy"])
+
+
+def test_history_has_a_row_for_each_epoch_with_its_learning_rate(run):
+    history = read_history(run)
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4, 5]
+    rates = plateau_rates([row["val_accuracy"] for row in history], 1e-2, 0.1, 1)
+    assert [row["learning_rate"] for row in history] == pytest.approx(rates)
+    assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_a_training_learns_what_can_be_learnt(run):
+    assert max(row["val_accuracy"] for row in read_history(run)) > 0.9
+
+
+def test_the_run_says_what_repeats_it(run, toy_store):
+    info = read_run(run)
+    assert info.params == toy_params(epochs=5)
+    assert info.params.seed == 0
+    assert {"python", "keras_genre", "tensorflow", "keras", "numpy"} <= set(info.versions)
+    assert info.splits == {clip.track: clip.split for clip in toy_store.clips}
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit_and_another_does_not(run, toy_store, tmp_path):
+    train(make_plan(toy_store, toy_params(epochs=5)), "toy", tmp_path / "again")
+    assert_same_run(run, tmp_path / "again")
+    train(make_plan(toy_store, toy_params(epochs=1, seed=1)), "toy", tmp_path / "other")
+    assert read_history(tmp_path / "other")[0]["loss"] != read_history(run)[0]["loss"]
+
+
+def test_a_run_that_is_prolonged_is_the_longer_run(run, toy_store, tmp_path):
+    train(make_plan(toy_store, toy_params(epochs=2)), "toy", tmp_path / "short")
+    train(make_plan(toy_store, toy_params(epochs=5)), "toy", tmp_path / "short", resume=True)
+    assert_same_run(run, tmp_path / "short")
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
+    make_toy_store(tmp_path / "store")
+
+    def command(out, *more):
+        flags = ["--window-frames", "16", "--epochs", "12", "--batch-size", "8"]
+        return [
+            *(sys.executable, "-m", "keras_genre.train", "--preset", "lstm_original", "--data", tmp_path / "store"),
+            *(*flags, "--schedule", "plateau", "--out", out, *more),
+        ]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    killed = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    history = tmp_path / "killed" / "history.csv"
+    while not history.is_file() or len(history.read_text().splitlines()) < 4:
+        assert killed.poll() is None
+        time.sleep(0.005)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "report.json").exists()
+
+    resumed = [sys.executable, "-m", "keras_genre.train", "--out", tmp_path / "killed", "--resume"]
+    result = subprocess.run(resumed, check=True, capture_output=True, text=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "killed")
+    assert "6 clips" in result.stdout
+    names = {path.name for path in (tmp_path / "killed").iterdir()}
+    assert {"loss.png", "accuracy.png", "learning_rate.png", "confusion.png", "predictions.csv", "report.md"} <= names
+
+
+def test_resume_refuses_other_parameters_and_says_which(run, toy_store):
+    with pytest.raises(RunError, match=r"learning_rate: 0\.01 -> 0\.5"):
+        train(make_plan(toy_store, toy_params(learning_rate=0.5)), "toy", run, resume=True)
+
+
+def test_a_run_is_never_overwritten(run, toy_store):
+    with pytest.raises(RunError, match="--resume"):
+        train(make_plan(toy_store, toy_params()), "toy", run)
+
+
+def test_a_folder_with_other_things_is_left_alone(toy_store, tmp_path):
+    (tmp_path / "holiday.jpg").write_bytes(b"beach")
+    with pytest.raises(RunError, match="is not empty"):
+        train(make_plan(toy_store, toy_params()), "toy", tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.jpg"]
+
+
+def test_two_trainings_cannot_share_a_folder(toy_store, tmp_path):
+    with locked_folder(tmp_path / "run"), pytest.raises(FolderInUseError):
+        train(make_plan(toy_store, toy_params()), "toy", tmp_path / "run")
+
+
+@pytest.mark.parametrize("file", ["checkpoint.npz", "run.json"])
+def test_a_damaged_run_is_refused_by_the_name_of_the_file(toy_store, tmp_path, file):
+    plan = make_plan(toy_store, toy_params(epochs=1))
+    train(plan, "toy", tmp_path / "run")
+    damaged = tmp_path / "run" / file
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    with pytest.raises(RunError, match=file):
+        train(make_plan(toy_store, toy_params(epochs=2)), "toy", tmp_path / "run", resume=True)
+
+
+def test_a_flipped_byte_in_the_network_is_noticed(run, tmp_path):
+    content = bytearray((run / "model.keras").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "model.keras").write_bytes(content)
+    with pytest.raises(RunError, match=r"model\.keras"):
+        load_model(tmp_path)
+
+
+def test_early_stopping_ends_after_the_stated_epochs_without_a_better_one(toy_store, tmp_path):
+    params = toy_params(epochs=60, early_stopping_epochs=2, learning_rate=0.3)
+    train(make_plan(toy_store, params), "toy", tmp_path / "run")
+    history = read_history(tmp_path / "run")
+    assert len(history) == best_epoch(history) + 1 + 2 < 60
+
+
+def test_without_validation_the_last_epoch_is_kept(tmp_path):
+    clips = [clip for clip in toy_clips() if clip.split != "validation"]
+    store = make_toy_store(tmp_path / "store", clips)
+    with pytest.raises(ParameterError, match="no validation clips"):
+        make_plan(store, toy_params())
+    train(make_plan(store, toy_params(epochs=2, schedule=ScheduleParams("step"))), "toy", tmp_path / "run")
+    history = read_history(tmp_path / "run")
+    assert "val_loss" not in history[0]
+    assert best_epoch(history) == 1
+
+
+def test_a_genre_without_training_clips_is_refused_by_name(toy_store):
+    splits = {clip.track: "test" if clip.genre == "polka" else clip.split for clip in toy_store.clips}
+    with pytest.raises(StoreError, match="no training clip of polka"):
+        make_plan(toy_store.with_splits(splits), toy_params())
+
+
+def test_one_genre_is_refused(tmp_path):
+    clips = [clip for clip in toy_clips() if clip.genre == "polka"]
+    with pytest.raises(StoreError, match="all clips are polka"):
+        make_plan(make_toy_store(tmp_path / "store", clips), toy_params())
+
+
+def test_a_damaged_store_stops_the_training_with_its_name(tmp_path):
+    store = make_toy_store(tmp_path / "store")
+    plan = make_plan(store, toy_params())
+    shard = tmp_path / "store" / "shard-00000.tfrecord"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(StoreError, match="shard-00000"):
+        train(plan, "toy", tmp_path / "run")
+
+
+def test_a_loss_that_is_not_finite_stops_with_what_to_do(toy_store, tmp_path):
+    with pytest.raises(RunError, match="lower --learning-rate"):
+        train(make_plan(toy_store, toy_params(learning_rate=1e38)), "toy", tmp_path / "run")
+
+
+def test_tensorboard_logs_are_written_by_wish(toy_store, tmp_path):
+    train(make_plan(toy_store, toy_params(epochs=1)), "toy", tmp_path / "run", tensorboard=True)
+    assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
+
+
+def test_the_newest_run_is_the_one_evaluated_last(tmp_path):
+    with pytest.raises(RunError, match="no finished run"):
+        newest_run(tmp_path)
+    for name in ("first", "second", "unfinished"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.keras").write_bytes(b"")
+    (tmp_path / "second" / "report.json").write_text(json.dumps({}))
+    assert newest_run(tmp_path).name == "second"

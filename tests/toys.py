@@ -1,0 +1,57 @@
+"""Small made-up stores and recipes that train in a second."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from keras_genre.clips import Clip
+from keras_genre.params import FrontEndParams, ModelParams, ScheduleParams, TrainParams
+from keras_genre.store import Store, StoreHeader, StoreWriter
+
+GENRES = ("bebop", "polka", "zydeco")
+SPLITS = ("train", "train", "train", "train", "validation", "validation", "test", "test")
+
+TOY_PARAMS = TrainParams(
+    window_frames=16,
+    windows_per_clip=3,
+    batch_size=8,
+    epochs=4,
+    learning_rate=1e-2,
+    model=ModelParams(lstm_units=(8, 8), dropout=0.2, lstm_recurrent_dropout=0.1),
+    schedule=ScheduleParams("plateau", plateau_patience_epochs=1),
+)
+
+
+def toy_clips() -> list[Clip]:
+    """Eight clips of each of three genres, each of an artist of its own."""
+    return [
+        Clip(track=f"{genre}.{number:02d}", genre=genre, group=f"{genre} {number}", split=split, sha256="")
+        for genre in GENRES
+        for number, split in enumerate(SPLITS)
+    ]
+
+
+def toy_frames(clip: Clip, dims: int = 33) -> np.ndarray:
+    """Frames that say where they come from: their number, that of their clip, then their genre in noise."""
+    number = int(clip.track[-2:])
+    generator = np.random.default_rng([number, GENRES.index(clip.genre)])
+    length = 20 + 7 * number
+    frames = generator.standard_normal((length, dims)).astype(np.float32) + 2 * GENRES.index(clip.genre)
+    frames[:, 0] = np.arange(length)
+    frames[:, 1] = number + 100 * GENRES.index(clip.genre)
+    return frames
+
+
+def make_toy_store(path: Path, clips: list[Clip] | None = None, header: StoreHeader | None = None) -> Store:
+    """Write a store of `toy_frames`."""
+    header = header or StoreHeader.of(FrontEndParams())
+    with StoreWriter(path, header, toy_clips() if clips is None else clips) as writer:
+        for number, members in writer.missing():
+            writer.add(number, [toy_frames(clip, header.dims) for clip in members])
+        return writer.finish()
+
+
+def toy_params(**changes) -> TrainParams:
+    """`TOY_PARAMS` with some changed."""
+    return dataclasses.replace(TOY_PARAMS, **changes)
