@@ -5,6 +5,7 @@ import dataclasses
 import io
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from keras_genre.errors import DatasetError
 
@@ -71,7 +72,8 @@ def clips_from_csv(text: str, name: Path | str) -> list[Clip]:
         for row in reader:
             if None in row.values():
                 raise ValueError("fewer values than columns")
-            clip = Clip(**{column: row[column] for column in COLUMNS} | {"seconds": float(row["seconds"])})
+            values: dict[str, Any] = {column: row[column] for column in COLUMNS}
+            clip = Clip(**values | {"seconds": float(row["seconds"])})
             if clip.track in clips:
                 raise ValueError(f"track {clip.track!r} stands twice")
             clips[clip.track] = clip

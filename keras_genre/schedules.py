@@ -13,7 +13,6 @@ import keras
 
 from keras_genre.params import ScheduleParams
 
-
 SMALLEST_FALL = 1e-8
 """A plateau schedule leaves the rate where it is rather than lower it by less (`eps` in PyTorch)."""
 
