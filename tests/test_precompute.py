@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ import threadpoolctl
 
 from keras_genre import audio, files
 from keras_genre.clips import Clip
-from keras_genre.datasets.index import index
 from keras_genre.errors import ParameterError, StoreError
 from keras_genre.extract import Job, extract_all
 from keras_genre.features.reference import waveform_to_frames
@@ -194,24 +194,19 @@ def test_a_finished_store_is_not_computed_again(many, tmp_path, capsys):
     assert [clip.split for clip in open_store(finished).clips] != other
 
 
-def test_a_clip_that_changed_is_computed_with_its_shard_only(tmp_path, capsys):
-    for number in range(70):
-        write_wav(tmp_path / "music" / f"g{number % 2}" / f"{number}.wav", 0.2, seed=number)
-    out = tmp_path / "store"
-
-    def compute():
-        found = index(tmp_path / "music")
-        return precompute(found.root, found.clips, MFCC, out, processes=1, min_seconds=0.1)
-
-    small, large = compute().shards[1], open_store(out).shards[0]
-    before = identity(out / large.file)
-    changed = small.clips[0]
-    write_wav(tmp_path / "music" / changed.file, 0.4, seed=999)
-    store = compute()
-    assert identity(out / large.file) == before
-    (row,) = (row for row, clip in enumerate(store.clips) if clip.track == changed.track)
-    ((_, frames),) = store.read([row])
-    np.testing.assert_array_equal(frames, reference(tmp_path / "music" / changed.file, "mfcc13"))
+def test_a_clip_that_changed_is_computed_with_its_shard_only(many, tmp_path):
+    source, flags, finished = many
+    music, out = shutil.copytree(source, tmp_path / "music"), shutil.copytree(finished, tmp_path / "store")
+    before = {path.name: identity(path) for path in out.glob("*.tfrecord")}
+    shard = open_store(out).shards[2]
+    write_wav(music / shard.clips[0].file, 0.4, seed=999)
+    assert main([str(music), "--out", str(out), *flags, "--jobs", "1"]) == 1
+    changed = {name for name, known in before.items() if identity(out / name) != known}
+    assert changed == {shard.file}
+    store = open_store(out)
+    (row,) = (row for row, clip in enumerate(store.clips) if clip.track == shard.clips[0].track)
+    ((clip, frames),) = store.read([row])
+    np.testing.assert_array_equal(frames, reference(music / clip.file, "spectral33"))
 
 
 def test_other_limits_are_refused_because_other_clips_would_have_failed(many, capsys):
@@ -302,22 +297,25 @@ def test_killed_at_any_moment_and_run_again_the_store_is_the_same_to_the_byte(ma
     assert content(out) == content(finished)
 
 
-@pytest.mark.parametrize("milestone", ["unfinished.json", "shard-00000.json"])
-def test_ctrl_c_ends_it_without_a_traceback_and_it_goes_on_later(many, tmp_path, milestone):
+def test_ctrl_c_ends_it_without_a_traceback_and_it_goes_on_later(many, tmp_path):
     source, flags, finished = many
     out = tmp_path / "store"
-    with start(source, out, *flags) as process:
-        wait_for(lambda: (out / milestone).exists() or process.poll() is not None)
-        time.sleep(random.Random(time.time_ns()).uniform(0, 0.3))
-        # A terminal sends it to the command and to its workers.
-        os.killpg(process.pid, signal.SIGINT)
-        _, said = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert said.splitlines()[-1] == "interrupted"
-    assert "Traceback" not in said
-    wait_for(lambda: group_is_gone(process.pid), 15)
-    assert not (out / "store.json").exists()
+    # While the workers start, and in the midst of the work.
+    for milestone in ("unfinished.json", "shard-00000.json"):
+        with start(source, out, *flags) as process:
+            wait_for(lambda name=milestone: (out / name).exists() or process.poll() is not None)
+            time.sleep(random.Random(time.time_ns()).uniform(0, 0.3))
+            # A terminal sends it to the command and to its workers.
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert said.splitlines()[-1] == "interrupted"
+        assert "Traceback" not in said
+        wait_for(lambda group=process.pid: group_is_gone(group), 15)
+        assert not (out / "store.json").exists()
+    before = identity(out / "shard-00000.tfrecord")
     assert main([str(source), "--out", str(out), *flags, "--jobs", "2"]) == 1
+    assert identity(out / "shard-00000.tfrecord") == before
     assert content(out) == content(finished)
 
 
@@ -331,28 +329,28 @@ class DeadlyPath(type(pathlib.Path())):
 
 
 def test_a_file_that_kills_its_process_is_the_only_one_that_fails(tmp_path):
-    names = [f"{number}.wav" for number in range(6)]
-    names[1:1] = ["deadly 1.wav"]
-    names += ["deadly 2.wav"]
+    names = ["0.wav", "deadly.wav", "2.wav", "3.wav"]
     for seed, name in enumerate(names):
-        # Opened by its path as a string: that one does no harm.
         write_wav(tmp_path / name, 0.3, seed=seed)
     jobs = [Job(DeadlyPath(tmp_path / name), name, FrontEndParams("mfcc13"), 0.1, 10.0) for name in names]
-    results = list(extract_all(jobs, 2))
-    assert len(results) == len(names)
-    for name, result in zip(names, results, strict=True):
-        if name.startswith("deadly"):
+
+    def surroundings():
+        return dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+    before = surroundings()
+    for name, result in zip(names, extract_all(jobs, 2), strict=True):
+        assert surroundings() == before
+        if name == "deadly.wav":
             assert result.frames is None
-            assert result.error == f"{name}: killed the process that read it"
+            assert result.error == "deadly.wav: killed the process that read it"
         else:
-            np.testing.assert_array_equal(result.frames, reference(tmp_path / name, "mfcc13"))
+            np.testing.assert_array_equal(result.frames, reference(str(tmp_path / name), "mfcc13"))
 
 
-def test_workers_leave_the_environment_and_the_signals_as_they_were(tmp_path):
-    write_wav(tmp_path / "a.wav", 0.3)
-    job = Job(tmp_path / "a.wav", "a", FrontEndParams("mfcc13"), 0.1, 10.0)
-    before = dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    for result in extract_all([job], 1):
-        assert (dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, [])) == before
-        np.testing.assert_array_equal(result.frames, reference(job.path, "mfcc13"))
-    assert (dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, [])) == before
+def test_a_file_that_kills_its_process_is_a_failure_of_the_store(tmp_path):
+    for seed, name in enumerate(("a", "deadly")):
+        write_wav(tmp_path / f"{name}.wav", 0.3, seed=seed)
+    clips = [Clip(name, "jazz", f"{name}.wav") for name in ("a", "deadly")]
+    store = precompute(DeadlyPath(tmp_path), clips, MFCC, tmp_path / "store", processes=1, min_seconds=0.1)
+    assert [clip.track for clip in store.clips] == ["a"]
+    assert store.failures == [("deadly.wav", "killed the process that read it")]

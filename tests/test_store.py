@@ -430,7 +430,7 @@ def test_a_changed_byte_of_a_shard_is_found_and_never_read_as_other_numbers(copy
     whole = file.read_bytes()
     generator = random.Random(0)
     positions = sorted({*range(20), *range(len(whole) - 12, len(whole)), *generator.sample(range(len(whole)), 50)})
-    refused = 0
+    harmless = set()
     for position in positions:
         file.write_bytes(flipped(whole, position, 1 << generator.randrange(8)))
         assert validate_store(path) == [f"{file}: damaged (SHA-256 differs from store.json)"]
@@ -438,11 +438,11 @@ def test_a_changed_byte_of_a_shard_is_found_and_never_read_as_other_numbers(copy
             found = [frames for _, frames in store.read()]
         except StoreError as error:
             assert str(file) in str(error)
-            refused += 1
         else:
-            # Some bytes of a gzip header say nothing about what is in it.
+            harmless.add(position)
             assert all(np.array_equal(a, b) for a, b in zip(found, right, strict=True))
-    assert refused > 0.9 * len(positions)
+    # Much of gzip's header says nothing, and a compressor has several ways to write the same content.
+    assert len(harmless) < len(positions) / 4
 
 
 @pytest.mark.parametrize("name", ["float32", "uint16"])
