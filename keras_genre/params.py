@@ -219,7 +219,7 @@ def _coerce(name: str, kind: Any, value: Any) -> Any:
         return from_json(typing.cast(type, kind), value)
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
         return tuple(_coerce(name, typing.get_args(kind)[0], item) for item in value)
-    accepted = (int, float) if kind is float else kind
+    accepted = (int, float) if kind is float else typing.get_origin(kind) or kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise ParameterError(f"{name}: {value!r} is not of type {getattr(kind, '__name__', kind)}")
     return value

@@ -111,7 +111,6 @@ def test_what_is_no_object_is_refused(value):
         from_json(TrainParams, changed("model", value))
 
 
-@pytest.mark.xfail(raises=TypeError, strict=True, reason="params._coerce asks isinstance about tuple[int, ...]")
 @pytest.mark.parametrize("value", [64, "64", {"0": 64}])
 def test_what_is_no_list_is_refused_where_a_list_belongs(value):
     with pytest.raises(ParameterError, match=r"^ModelParams\.lstm_units: .* is not of type tuple"):
