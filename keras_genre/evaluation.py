@@ -54,10 +54,13 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
     genres = list(info.genres)
     expected = np.array([genres.index(clip.genre) for clip in clips])
     scores = Scores.of(genres, expected, logits.argmax(axis=1))
+    notes = list(info.notes)
+    if data is not None and store.path.resolve() != Path(info.data).resolve():
+        notes.append(f"the clips are of {store.path}; whether their artists are in the training data is not known")
     values: dict[str, Any] = {
         "split": split,
         **scores.to_json(),
-        "notes": list(info.notes),
+        "notes": notes,
         "seed": info.params.seed,
         "preset": info.preset,
         "data": str(store.path),
@@ -67,7 +70,7 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
     facts = {"seed": info.params.seed, "data": store.path, "features": info.params.features, **info.versions}
     files.write_text(run / named_for(PREDICTIONS, split), predictions_csv(clips, genres, softmax(logits)))
     report.save_figure(report.confusion_figure(scores, title), run / named_for(CONFUSION, split))
-    files.write_text(run / named_for(REPORT_TEXT, split), report.report_text(title, scores, info.notes, facts))
+    files.write_text(run / named_for(REPORT_TEXT, split), report.report_text(title, scores, notes, facts))
     files.write_json(run / named_for(REPORT, split), values)
     return scores
 

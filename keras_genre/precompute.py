@@ -102,7 +102,18 @@ def make_parser() -> argparse.ArgumentParser:
     from keras_genre.datasets.options import add_split_options
 
     parser = cli.parser("keras_genre.precompute", "Compute a feature store from a data set of audio files.")
-    parser.add_argument("source", help="a folder of genre folders, or a CSV list (track, genre, file[, group, split])")
+    parser.add_argument(
+        "source",
+        help="a folder of genre folders, a CSV list (track, genre, file[, group, split]), or a copy of GTZAN or "
+        "FMA-small; gtzan or fma_small: what python -m keras_genre.datasets has downloaded",
+    )
+    parser.add_argument(
+        "--dataset",
+        default="auto",
+        choices=("auto", "folder", "gtzan", "fma_small"),
+        help="what a folder is; auto: GTZAN if all tracks are named like blues/blues.00000.au (or .wav, ...), FMA if "
+        "there are tracks like 000/000002.mp3, else a folder of genre folders",
+    )
     parser.add_argument("--features", default="spectral33", choices=sorted(FEATURE_DIMS), help="feature kind")
     parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
     parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
@@ -138,13 +149,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.jobs is not None and options.jobs < 1:
         raise ParameterError("--jobs must be at least 1")
 
-    from keras_genre.datasets.index import index
     from keras_genre.datasets.options import apply_split_options
+    from keras_genre.datasets.sources import find_source
 
     started = time.monotonic()
-    found = index(options.source)
-    clips, notes = apply_split_options(found.clips, options)
-    for note in notes:
+    source = find_source(options.source, options.dataset)
+    found = source.index
+    clips, notes = apply_split_options(found.clips, options, source.default_list)
+    for note in (*source.notes, *notes):
         cli.say(f"note: {note}")
     store = precompute(
         found.root,
