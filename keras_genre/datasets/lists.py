@@ -1,7 +1,7 @@
 """The split lists that come with the package, by name."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from keras_genre.clips import Clip
@@ -104,7 +104,7 @@ def list_of(clips: Iterable[Clip]) -> SplitList | None:
     """Return the published list that clips are divided by, if there is one.
 
     That is so if every clip is where the list puts it, and those that it does not name are nowhere. Of folds, one
-    tests, and the others are divided in whatever way.
+    tests, and the others are divided in whatever way. Of several such lists it is the shortest.
 
     Parameters
     ----------
@@ -113,22 +113,26 @@ def list_of(clips: Iterable[Clip]) -> SplitList | None:
     places = {clip.track: clip.split for clip in clips}
     if not any(places.values()):
         return None
+    fitting = []
     for each in PUBLISHED.values():
-        if not each.path.exists():
-            continue
-        if not each.has_folds():
-            listed = {row["track"]: row["split"] for row in each.rows()}
-            if all(listed.get(track, "") == split for track, split in places.items()):
-                return each
-            continue
-        folds = {row["track"]: row["fold"] for row in each.rows()}
-        tested = {folds.get(track, "") for track, split in places.items() if split == "test"}
-        if len(tested) == 1 and all(
-            (folds.get(track, "") in tested) == (split == "test") and (track in folds) == bool(split)
-            for track, split in places.items()
-        ):
-            return each.testing(*tested)
-    return None
+        rows = each.rows() if each.path.exists() else []
+        if fits := _fitting(each, rows, places):
+            fitting.append((len(rows), fits))
+    return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
+
+
+def _fitting(published: SplitList, rows: Sequence[dict[str, str]], places: Mapping[str, str]) -> SplitList | None:
+    """Return the list if the places of tracks are those of its rows."""
+    if not rows or "split" in rows[0]:
+        listed = {row["track"]: row["split"] for row in rows}
+        return published if all(listed.get(track, "") == split for track, split in places.items()) else None
+    folds = {row["track"]: row["fold"] for row in rows}
+    tested = {folds.get(track, "") for track, split in places.items() if split == "test"}
+    fits = len(tested) == 1 and all(
+        (track in folds) == bool(split) and (folds.get(track, "") in tested) == (split == "test")
+        for track, split in places.items()
+    )
+    return published.testing(*tested) if fits else None
 
 
 def groups_of(lists: Sequence[SplitList]) -> dict[str, str]:

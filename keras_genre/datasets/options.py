@@ -85,8 +85,12 @@ def apply_split_options(
         clips, known, notes = _divided_by_list(clips, known, options.fold, options.split_seed)
     elif options.folds:
         # The test side stays, with what it is known to share with the others.
+        fold = options.fold or 0
         known = list_of(clips)
-        clips = splits.fold_split(clips, options.folds, options.fold or 0, options.split_seed)
+        if known:
+            more = f" Of what it has beside the test clips, fold {fold} of {options.folds} validates."
+            known = dataclasses.replace(known, about=known.about + more)
+        clips = splits.fold_split(clips, options.folds, fold, options.split_seed)
     elif options.fractions:
         clips = splits.grouped_split(clips, options.fractions, options.split_seed)
     elif any(clip.split for clip in clips):
