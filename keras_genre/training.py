@@ -160,7 +160,15 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
     mean, variance = frame_statistics(store, plan.train_rows, plan.columns)
-    model = build_model(params.model, params.window_frames, plan.columns, len(store.genres), mean, variance)
+    model = build_model(
+        params.model,
+        params.window_frames,
+        plan.columns,
+        len(store.genres),
+        mean,
+        variance,
+        use_cudnn=bool(tf.config.list_physical_devices("GPU")),
+    )
     model.compile(
         keras.optimizers.Adam(params.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
