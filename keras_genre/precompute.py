@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_genre import cli
-from keras_genre.clips import Clip
+from keras_genre.clips import Clip, genres_of
 from keras_genre.encodings import ENCODINGS
 from keras_genre.errors import ParameterError
 from keras_genre.extract import Extracted, Job, extract_all
@@ -170,8 +170,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_seconds=options.max_seconds,
     )
     cli.say(
-        f"{options.out}: {len(store.clips)} clips of {len(store.genres)} genres, {sum(store.frames)} frames of "
-        f"{store.header.dims}, in {format_seconds(time.monotonic() - started)}"
+        f"{options.out}: {len(store.clips)} clips of {len(genres_of(store.clips))} genres, {sum(store.frames)} frames "
+        f"of {store.header.dims}, in {format_seconds(time.monotonic() - started)}"
     )
     for file, why in store.failures:
         cli.say(f"failed: {file}: {why}")
