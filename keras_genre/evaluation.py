@@ -87,6 +87,8 @@ def store_of_run(info: RunInfo, data: Path | str | None) -> Store:
         If features or genres are not those of the run, or a test clip of `data` was seen in training.
     """
     store = open_store(data or info.data, info.params.features)
+    if data is None:
+        store = store.with_splits(info.splits)
     wanted = info.header.front_end
     if store.header.columns_of(info.params.features) != info.columns:
         raise StoreError(f"{store.path}: holds {store.header.kind}, the run was trained on {info.header.kind}")
@@ -97,7 +99,7 @@ def store_of_run(info: RunInfo, data: Path | str | None) -> Store:
     if unknown := sorted(set(store.genres) - set(info.genres)):
         raise StoreError(f"{store.path}: has genres that the run does not know: {', '.join(unknown)}")
     if data is None:
-        return store.with_splits(info.splits)
+        return store
     seen = [
         clip.track
         for clip in store.clips
