@@ -246,6 +246,16 @@ def test_an_answer_from_another_place_is_not_spliced(mirror, toy, tmp_path):
     assert files_below(tmp_path) == AUDIO
 
 
+def test_a_part_that_nobody_asked_for_is_refused(mirror, toy, tmp_path):
+    def later(handler):
+        mirror.start(handler, 206, Content_Range=f"bytes {HALF}-{len(GENRES_TAR) - 1}/{len(GENRES_TAR)}")
+        handler.wfile.write(GENRES_TAR[HALF:])
+
+    mirror.faults = [later] * QUICK.attempts
+    assert "gives another part of the file" in failure_of(toy, tmp_path / "toy", MirrorError)
+    assert not (tmp_path / "toy").exists()
+
+
 def test_a_weak_etag_is_not_relied_on(mirror, toy, tmp_path):
     mirror.etag = 'W/"first"'
     date = "Tue, 24 Nov 2026 08:00:00 GMT"
@@ -569,6 +579,13 @@ def test_what_a_killed_unpacking_left_is_cleared(mirror, toy, tmp_path):
     download(toy, tmp_path, patience=QUICK)
     assert files_below(tmp_path) == AUDIO
     assert names_in(tmp_path) == ["genres"]
+    # Killed between the last two steps.
+    (tmp_path / ".unpacking").mkdir()
+    (tmp_path / "genres.tar.gz").write_bytes(GENRES_TAR)
+    said = []
+    download(toy, tmp_path, patience=QUICK, say=said.append)
+    assert said[-1] == f"{tmp_path / 'genres.tar.gz'} is not needed any more"
+    assert names_in(tmp_path) == ["genres", "genres.tar.gz"]
 
 
 def test_a_set_of_two_archives_is_complete_only_with_both(mirror, tmp_path):

@@ -205,6 +205,23 @@ def test_reading_the_table_leaves_the_csv_module_as_it_was(tmp_path):
     assert csv.field_size_limit() == before
 
 
+def test_a_store_of_fma_has_its_own_split_and_names_clips_that_are_too_short(tmp_path, capsys):
+    write_fma(tmp_path)
+    write_audio(tmp_path / "fma_small" / fma_file(5), 0.05)
+    flags = ["--features", "mfcc13", "--out", str(tmp_path / "store"), "--min-seconds", "0.2", "--jobs", "1"]
+    assert precompute.main([str(tmp_path), *flags]) == 1
+    said = capsys.readouterr().err
+    assert "note: split: FMA's own, whose sides have no artist in common" in said
+    assert "failed: 000/000005.mp3: lasts 0.05" in said
+    store = open_store(tmp_path / "store")
+    assert {clip.track: (clip.split, clip.group) for clip in store.clips} == {
+        "000002": ("train", "1"),
+        "000010": ("validation", "6"),
+        "000140": ("test", "54"),
+        "155066": ("test", "9"),
+    }
+
+
 # Names.
 
 

@@ -114,9 +114,12 @@ def download(
     is_new = not folder.exists()
     try:
         with files.locked_folder(folder):
+            _remove_folder(folder / UNPACKING)
             for archive in data_set.archives:
                 if (folder / archive.folder).is_dir():
                     say(f"{folder / archive.folder} is there already")
+                    if (folder / archive.name).exists():
+                        say(f"{folder / archive.name} is not needed any more")
                     continue
                 urls = [_address(mirror, archive.name) for mirror in mirrors] or archive.urls
                 _fetch(archive, folder, urls, patience, say)
@@ -206,7 +209,6 @@ def _digest(path: Path, archive: Archive) -> str:
 def _publish(archive: Archive, folder: Path, say: Callable[[str], None]) -> None:
     """Unpack an archive beside, and give the folder that is wanted of it its name when all of it is on the disk."""
     path, beside = folder / archive.name, folder / UNPACKING
-    _remove_folder(beside)
     say(f"unpacking {archive.name}")
     try:
         with _Megabytes(path.stat().st_size) as progress:
@@ -376,15 +378,17 @@ def _ask(
         length = _length_of(response)
         if length not in (None, archive.size_bytes):
             raise _Refused(f"{url}: offers {length} bytes, the published file has {archive.size_bytes}")
-        if response.status == 206:
-            if _first_byte(response) != size or not part.is_of(url, response.headers):
-                # It is the beginning of something else that lies here.
-                part.begin(url, response.headers)
-                raise MirrorError(f"{url}: what it offers has changed since the download began")
-        else:
+        first = _first_byte(response) if response.status == 206 else 0
+        if size and not part.is_of(url, response.headers) and first == size:
+            # It is the beginning of something else that lies here, and this the end of it.
+            part.remove()
+            raise MirrorError(f"{url}: what it offers has changed since the download began")
+        if first == 0:
             if size:
                 say(f"note: {url}: gives the file only from its beginning, or it has changed")
             part.begin(url, response.headers)
+        elif first != size:
+            raise MirrorError(f"{url}: gives another part of the file than it was asked for")
         _keep(part, response, archive, url, patience, progress)
 
 
