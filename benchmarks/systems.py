@@ -1,6 +1,7 @@
 """The systems that `seed_systems` compares, and one run of one of them on one fold of a data set."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -82,7 +83,7 @@ DATA_SETS = {
         stores=REPOSITORY / "data" / "gtzan_mini",
     ),
     "gtzan_logmel": DataSet(
-        title="GTZAN, fault-filtered split: 442 training clips, 197 validation clips as test, 10 genres, log-mel of 30 s",
+        title="GTZAN's fault-filtered split, 442 clips to train on and 197 to test on, 10 genres, log-mel",
         presets=("lstm_optim_mel", "lstm_optim_mel_cosine", "lstm_optim_mel_step", "conv2d"),
         statistics=(("svm_log_mel", "log_mel128_levels", 128, True),),
         folds=0,
@@ -181,7 +182,10 @@ def has_seeds(system: str) -> bool:
 
 
 def fingerprint(task: Task) -> str:
-    """Return a digest of all that a task's result depends on but the code: parameters, and the store's content."""
+    """Return a digest of all that a task's result depends on but the code: parameters, and the store's content.
+
+    Presets of the same parameters have the same one, whatever their names: they need one run.
+    """
     data_set = DATA_SETS[task.data_set]
     family, _, name = task.system.partition(":")
     facts: dict[str, Any] = {"folds": data_set.folds, "fold": task.fold, "seed": task.seed, "system": family}
@@ -189,9 +193,13 @@ def fingerprint(task: Task) -> str:
         facts["params"] = to_json(params_of(data_set, name, task.seed))
     elif family == "svm":
         facts["statistics"] = [each for each in data_set.statistics if each[0] == name]
-    store = open_store(task.stores, kind_of(data_set, task.system))
-    facts["shards"] = [shard.sha256 for shard in store.shards]
+    facts["shards"] = _shards(task.stores, kind_of(data_set, task.system))
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _shards(stores: str, kind: str) -> list[str]:
+    return [shard.sha256 for shard in open_store(stores, kind).shards]
 
 
 def divided(store: Store, data_set: DataSet, fold: int) -> list[Clip]:
@@ -244,10 +252,10 @@ def run(task: Task) -> dict[str, Any]:
         predicted = np.full(len(rows), np.bincount(labels).argmax())
     tracks = "\n".join(store.clips[row].track for row in rows)
     return {
+        "fingerprint": fingerprint(task),
         "system": task.system,
         "fold": task.fold,
         "seed": task.seed,
-        "fingerprint": fingerprint(task),
         "date": time.strftime("%Y-%m-%d"),
         "tracks_sha256": hashlib.sha256(tracks.encode()).hexdigest()[:16],
         "expected": "".join(np.base_repr(label, 36) for label in expected),
