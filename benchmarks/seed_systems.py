@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.systems import DATA_SETS, DataSet, Task, fingerprint, has_seeds, run, systems_of, threads_of_worker
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
+from keras_genre.extract import end_with_parent
 from keras_genre.metrics import Z_95, wilson_interval
 from keras_genre.progress import Progress
 from keras_genre.store import MANIFEST
@@ -120,7 +121,10 @@ def run_missing(tasks: Sequence[Task], lines: Path, jobs: int) -> None:
     # Workers take the environment over when they start.
     os.environ.update(threads_of_worker(1))
     pool = concurrent.futures.ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=RUNS_OF_A_WORKER
+        jobs,
+        multiprocessing.get_context("spawn"),
+        initializer=end_with_parent,
+        max_tasks_per_child=RUNS_OF_A_WORKER,
     )
     with pool, Progress(len(by_fingerprint), "runs", done=len(by_fingerprint) - len(missing)) as progress:
         futures = {pool.submit(quiet_run, task): task for task in missing}
@@ -247,7 +251,7 @@ def table(summary: dict[str, Any]) -> str:
     lines = [
         f"Made by `{summary['command']}`, {summary['date']}: {summary['title']}; {how}.",
         "",
-        "| system | accuracy | 95 % interval | seeds (deviation) | over its PyTorch twin | parameters | epochs | time |",
+        "| system | accuracy | 95 % interval | seeds (deviation) | over its twin | parameters | epochs | time |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in summary["systems"].items():
