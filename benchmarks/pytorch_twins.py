@@ -7,6 +7,7 @@ output was thrown away, a softmax too many, schedules that hardly ran, no channe
 
 import copy
 import dataclasses
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,7 +30,7 @@ class SteppedLSTM(nn.Module):
     def __init__(self, dims: int, units: Sequence[int], inner_dropout: float, recurrent_dropout: float):
         super().__init__()
         sizes = [dims, *units]
-        self.cells = nn.ModuleList(nn.LSTMCell(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.cells = nn.ModuleList(nn.LSTMCell(a, b) for a, b in itertools.pairwise(sizes))
         self.inner, self.recurrent = nn.Dropout(inner_dropout), nn.Dropout(recurrent_dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -59,7 +60,7 @@ class LSTM(nn.Module):
             self.layers = nn.LSTM(dims, units[0], num_layers=len(units), batch_first=True)
         else:
             sizes = [dims, *units]
-            self.layers = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in zip(sizes, sizes[1:], strict=False))
+            self.layers = nn.ModuleList(nn.LSTM(a, b, batch_first=True) for a, b in itertools.pairwise(sizes))
         self.dropout = nn.Dropout(params.dropout)
         self.logits = nn.Linear(units[-1], genres)
 

@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.systems import DATA_SETS, DataSet, Task, fingerprint, has_seeds, run, systems_of, threads_of_worker
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
+from keras_genre.extract import end_with_parent
 from keras_genre.metrics import Z_95, wilson_interval
 from keras_genre.progress import Progress
 from keras_genre.store import MANIFEST
@@ -110,16 +111,22 @@ def import_source(data_set: DataSet, source: Path | None, store: Path) -> Path:
 
 def run_missing(tasks: Sequence[Task], lines: Path, jobs: int) -> None:
     """Run the tasks that have no result yet, several at a time; add each result to the file as it comes."""
-    have = {(row["system"], row["fold"], row["seed"]) for row in finished(lines, tasks)}
-    missing = [task for task in tasks if (task.system, task.fold, task.seed) not in have]
+    by_fingerprint = {fingerprint(task): task for task in reversed(tasks)}
+    have = {row["fingerprint"] for row in finished(lines, tasks)}
+    missing = [
+        task for task in tasks if by_fingerprint.get(fingerprint(task)) == task and fingerprint(task) not in have
+    ]
     if not missing:
         return
     # Workers take the environment over when they start.
     os.environ.update(threads_of_worker(1))
     pool = concurrent.futures.ProcessPoolExecutor(
-        jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=RUNS_OF_A_WORKER
+        jobs,
+        multiprocessing.get_context("spawn"),
+        initializer=end_with_parent,
+        max_tasks_per_child=RUNS_OF_A_WORKER,
     )
-    with pool, Progress(len(tasks), "runs", done=len(tasks) - len(missing)) as progress:
+    with pool, Progress(len(by_fingerprint), "runs", done=len(by_fingerprint) - len(missing)) as progress:
         futures = {pool.submit(quiet_run, task): task for task in missing}
         try:
             for future in concurrent.futures.as_completed(futures):
@@ -166,16 +173,19 @@ def finished(lines: Path, tasks: Iterable[Task]) -> list[dict[str, Any]]:
             continue
     if (whole := "".join(f"{line}\n" for line in kept)) != text:
         files.write_text(lines, whole)
-    latest = {(row["system"], row["fold"], row["seed"], row["fingerprint"]): row for row in rows}
-    wanted = [(task.system, task.fold, task.seed, fingerprint(task)) for task in tasks]
-    return [latest[key] for key in wanted if key in latest]
+    latest = {row["fingerprint"]: row for row in rows}
+    return [
+        latest[key] | {"system": task.system, "fold": task.fold, "seed": task.seed}
+        for task in tasks
+        if (key := fingerprint(task)) in latest
+    ]
 
 
 def summarise(data_set: DataSet, rows: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
     """Return the figures of every system, as JSON values.
 
-    A clip's hit rate is the share of seeds that found its genre. The accuracy is the mean over clips; its 95 % interval is
-    Wilson's for that many clips, so it speaks of other clips, not of other seeds, whose deviation stands beside it.
+    A clip's hit rate is the share of seeds that found its genre. The accuracy is the mean over clips; its 95 % interval
+    is Wilson's for that many clips, so it speaks of other clips, not of other seeds, whose deviation stands beside it.
     The difference to the twin is paired clip by clip.
     """
     hits = {system: clip_hits(rows, system) for system in dict.fromkeys(row["system"] for row in rows)}
@@ -241,7 +251,7 @@ def table(summary: dict[str, Any]) -> str:
     lines = [
         f"Made by `{summary['command']}`, {summary['date']}: {summary['title']}; {how}.",
         "",
-        "| system | accuracy | 95 % interval | seeds (deviation) | against its PyTorch twin | parameters | epochs | time |",
+        "| system | accuracy | 95 % interval | seeds (deviation) | over its twin | parameters | epochs | time |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in summary["systems"].items():
@@ -250,10 +260,9 @@ def table(summary: dict[str, Any]) -> str:
         twin = f"{over['difference']:+.3f} ({over['low']:+.3f} to {over['high']:+.3f})" if over else ""
         size = f"{row['parameters']:,}".replace(",", " ") if row["parameters"] else ""
         epochs = f"{row['epochs']:.0f}" if row["epochs"] else ""
-        lines.append(
-            f"| {name} | {row['accuracy']:.3f} | {row['accuracy_95_low']:.3f} to {row['accuracy_95_high']:.3f} | {seeds} | "
-            f"{twin} | {size} | {epochs} | {row['seconds']:.0f} s |"
-        )
+        interval = f"{row['accuracy_95_low']:.3f} to {row['accuracy_95_high']:.3f}"
+        cells = [name, f"{row['accuracy']:.3f}", interval, seeds, twin, size, epochs, f"{row['seconds']:.0f} s"]
+        lines.append(f"| {' | '.join(cells)} |")
     clips = next(iter(summary["systems"].values()))["clips"]
     lines += ["", f"{clips} clips, each tested once a seed. Time: median of a run on one thread, training and scoring."]
     return "\n".join(lines) + "\n"

@@ -74,7 +74,15 @@ def precompute(
     with StoreWriter(out, header, clips, overwrite=overwrite, limits=limits) as writer:
         shards = writer.missing()
         jobs = [
-            Job(root / clip.file, clip.file, header.front_end, min_seconds, max_seconds)
+            Job(
+                root / clip.file,
+                clip.file,
+                header.front_end,
+                min_seconds,
+                max_seconds,
+                clip.variant,
+                clip.original_track,
+            )
             for _, members in shards
             for clip in members
         ]

@@ -217,6 +217,7 @@ class Store:
             "limits": self.limits,
             "genres": genres,
             "clips": len(self.clips),
+            "altered_copies": sum(bool(clip.variant) for clip in self.clips),
             "groups": len({clip.group for clip in self.clips if clip.group}),
             "frames": sum(self.frames),
             "shortest_frames": min(self.frames),
