@@ -12,7 +12,6 @@ from keras_genre.models.networks import build_model
 from keras_genre.models.presets import PRESETS, preset
 from keras_genre.params import FEATURE_DIMS, ModelParams, TrainParams
 
-
 # Presets that differ in the recipe alone share a network.
 NETWORKS = list(
     {(params.features, params.window_frames, params.model): name for name, params in PRESETS.items()}.values()
