@@ -120,14 +120,17 @@ def run_missing(tasks: Sequence[Task], lines: Path, jobs: int) -> None:
         return
     # Workers take the environment over when they start.
     os.environ.update(threads_of_worker(1))
-    pool = concurrent.futures.ProcessPoolExecutor(
-        jobs,
-        multiprocessing.get_context("spawn"),
-        initializer=end_with_parent,
-        max_tasks_per_child=RUNS_OF_A_WORKER,
-    )
-    with pool, Progress(len(by_fingerprint), "runs", done=len(by_fingerprint) - len(missing)) as progress:
-        futures = {pool.submit(quiet_run, task): task for task in missing}
+    with Progress(len(by_fingerprint), "runs", done=len(by_fingerprint) - len(missing)) as progress:
+        # Memory grows from training to training, so workers are renewed; `max_tasks_per_child` deadlocks in Python 3.11.
+        for start in range(0, len(missing), jobs * RUNS_OF_A_WORKER):
+            run_in_pool(missing[start : start + jobs * RUNS_OF_A_WORKER], lines, jobs, progress)
+
+
+def run_in_pool(tasks: Sequence[Task], lines: Path, jobs: int, progress: Progress) -> None:
+    """Run tasks in new worker processes; add each result to the file as it comes."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, initializer=end_with_parent) as pool:
+        futures = {pool.submit(quiet_run, task): task for task in tasks}
         try:
             for future in concurrent.futures.as_completed(futures):
                 result = future.result()
