@@ -22,8 +22,8 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = cli.parser(
         "keras_genre.export",
-        "Export a run as a SavedModel, which takes waveforms, feature frames or 16-bit WAV and AU files and gives genres. "
-        "A clean process loads it and must say what the run says; otherwise nothing is written.",
+        "Export a run as a SavedModel, which takes waveforms, feature frames or 16-bit WAV and AU files and gives "
+        "genres. A clean process loads it and must say what the run says; otherwise nothing is written.",
     )
     parser.formatter_class = argparse.HelpFormatter
     parser.add_argument("run", type=Path, metavar="RUN", help="run folder of keras_genre.train")

@@ -1,5 +1,6 @@
 """From a run to a SavedModel that is known to say what the run says."""
 
+import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Iterator
@@ -59,14 +60,34 @@ def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: C
     ExportError
         If `out` is there already, or the verification fails. Nothing is left at `out` then, or what was there.
     """
-    if out.exists() and not replace:
-        raise ExportError(f"{out}: exists already; choose the next number or give --overwrite")
+    require_free(out, replace)
     info = read_run(run)
     model = load_model(run)
     params = saved_model_params(info)
-    with files.locked_folder(out.parent), files.atomic_folder(out, replace=replace) as folder:
-        write_saved_model(folder, cpu_twin(model, info.params.model), params, out.parent.name)
-        return verify(folder, model, params, checks or Checks())
+    versions_folder = out.resolve().parent
+    is_new = not versions_folder.exists()
+    try:
+        with files.locked_folder(versions_folder), files.atomic_folder(out, replace=replace) as folder:
+            write_saved_model(folder, cpu_twin(model, info.params.model), params, versions_folder.name)
+            return verify(folder, model, params, checks or Checks())
+    finally:
+        if is_new:
+            # Fails, as it should, where the version is in it.
+            with contextlib.suppress(OSError):
+                versions_folder.rmdir()
+
+
+def require_free(out: Path, replace: bool) -> None:
+    """Refuse a destination that exists, unless it is to be replaced.
+
+    Raises
+    ------
+    ExportError
+    """
+    if out.exists() and not replace:
+        raise ExportError(
+            f"{out}: exists already; choose another one, of a version the next number, or give --overwrite"
+        )
 
 
 def saved_model_params(info: RunInfo) -> SavedModelParams:

@@ -68,7 +68,6 @@ def atomic_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
         If `path` is there and is not to be replaced.
     """
     path = Path(path)
-    made_parent = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}.", dir=path.parent))
     old = temporary.with_name(f"{temporary.name}.old")
@@ -91,10 +90,6 @@ def atomic_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
     finally:
         for leftover in (temporary, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        if made_parent:
-            # Fails, as it should, where something is in it.
-            with contextlib.suppress(OSError):
-                path.parent.rmdir()
 
 
 def _umask() -> int:

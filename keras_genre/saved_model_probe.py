@@ -15,8 +15,8 @@ if __name__ == "__main__":
         # Python refuses to import what has None here.
         sys.modules[forbidden] = None  # type: ignore[assignment]
 
-import numpy as np  # noqa: E402
-import tensorflow as tf  # noqa: E402
+import numpy as np
+import tensorflow as tf
 
 
 def unknown_operations(saved_model: str) -> list[str]:
@@ -57,7 +57,8 @@ def main() -> None:
     model = tf.saved_model.load(saved_model)
     with open(requests_file, encoding="utf-8") as file:
         requests = json.load(file)
-    answers, errors = {}, {}
+    answers: dict[str, np.ndarray] = {}
+    errors: dict[str, str] = {}
     with np.load(clips_file, allow_pickle=False) as stored:
         clips = {name: stored[name] for name in stored.files}
     for number, request in enumerate(requests):

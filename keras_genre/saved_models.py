@@ -110,7 +110,9 @@ def version_folder(path: Path | str) -> Path:
         return path
     found = versions(path)
     if not found:
-        raise SavedModelError(f"{path}: no SavedModel here; make one with python -m keras_genre.export RUN --out {path}/1")
+        raise SavedModelError(
+            f"{path}: no SavedModel here; make one with python -m keras_genre.export RUN --out {path}/1"
+        )
     return path / str(found[-1])
 
 

@@ -63,7 +63,7 @@ class ServingGraph:
             self._classify_audio = tf.function(self._classify_waveform, input_signature=[_WAVEFORM_SPEC])
 
     def root(self) -> tf.Module:
-        """Return the object to save: the variables that the signatures use, and no Keras object that loading would need."""
+        """Return the object to save: the variables of the signatures, and no Keras object, which would need Keras."""
         root = tf.Module("keras_genre")
         root.weights = [weight.value for weight in self._network.weights]
         return root

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
@@ -150,7 +150,7 @@ def verify(folder: Path, model: keras.Model, params: SavedModelParams, checks: C
         raise ExportError(f"{folder}: the labels among the assets are not the genres of the run")
     scorer = ClipScorer(model)
     inputs, requests, reference = (
-        _audio_requests(scorer, params, checks) if params.front_end else _frame_requests(scorer, params, checks)
+        _audio_requests(scorer, params, checks) if params.front_end else _frame_requests(scorer, model, checks)
     )
     answers, facts = _answers(folder, inputs, requests)
     _check_facts(params, facts)
@@ -215,7 +215,10 @@ def _audio_requests(
     front_end = FrontEnd(params.front_end)
     frames_of = tf.function(lambda waveform: front_end(waveform), [tf.TensorSpec((1, None), tf.float32)])
     groups = [
-        {f"{name}, {seconds:g} s": clip for name, clip in made_up_clips(max(minimum, round(seconds * rate)), rate).items()}
+        {
+            f"{name}, {seconds:g} s": clip
+            for name, clip in made_up_clips(max(minimum, round(seconds * rate)), rate).items()
+        }
         for seconds in checks.seconds
     ]
     inputs: dict[str, np.ndarray] = {}
@@ -256,32 +259,29 @@ def _audio_requests(
 
 
 def _frame_requests(
-    scorer: ClipScorer, params: SavedModelParams, checks: Checks
+    scorer: ClipScorer, model: keras.Model, checks: Checks
 ) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
     """Return the same for a model that takes frames only."""
-    generator = np.random.default_rng(0)
-    length = params.window_frames
+    length = scorer.window_frames
     inputs: dict[str, np.ndarray] = {}
     requests: list[Request] = []
     for frames in (length, length + 1, 10 * length + length // 2):
-        # Of the size of the standardised inputs, whatever unit they are in.
-        group = {
-            f"{frames} frames, {number}": generator.standard_normal((frames, params.dims)).astype(np.float32)
-            for number in range(4)
-        }
+        rows = plausible_frames(model, 4 * frames).reshape((4, frames, -1))
+        group = {f"{frames} frames, {number}": row for number, row in enumerate(rows)}
         inputs |= group
         expected = {name: clip_outputs(scorer, clip) for name, clip in group.items()}
         requests += _singles_and_batch(FEATURES, list(group), expected, checks.batch_size)
-    short = generator.standard_normal((length - 1, params.dims)).astype(np.float32)
     requests.append(Request(FEATURES, ("one frame too few",), None, str(length)))
-    return inputs | {"one frame too few": short}, requests, {}
+    return inputs | {"one frame too few": plausible_frames(model, length - 1)}, requests, {}
 
 
 def _singles_and_batch(
     signature: str, names: list[str], expected: Mapping[str, Outputs], batch_size: int
 ) -> list[Request]:
     batch = tuple(names[position % len(names)] for position in range(batch_size))
-    return [Request(signature, row, _stacked([expected[name] for name in row])) for row in [(n,) for n in names] + [batch]]
+    return [
+        Request(signature, row, _stacked([expected[name] for name in row])) for row in [(n,) for n in names] + [batch]
+    ]
 
 
 def _stacked(rows: list[Outputs]) -> Outputs:
@@ -312,20 +312,36 @@ def _answers(folder: Path, inputs: dict[str, np.ndarray], requests: list[Request
                 ]
             )
         )
-        command = [sys.executable, "-I", PROBE, folder, asked, plan, answered, facts]
-        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
-        result = subprocess.run(
-            [str(part) for part in command], cwd=scratch, env=environment, capture_output=True, text=True
-        )
-        if result.returncode:
-            last = result.stderr.strip().splitlines()[-1:] or ["no message"]
-            raise ExportError(f"a clean process cannot use the SavedModel (exit status {result.returncode}): {last[0]}")
+        run_probe(PROBE, folder.resolve(), asked, plan, answered, facts)
         with np.load(answered) as stored:
             outputs: list[Outputs] = [{} for _ in requests]
             for key in stored.files:
                 number, name = key.split("/")
                 outputs[int(number)][name] = stored[key]
         return outputs, json.loads(facts.read_text())
+
+
+def run_probe(probe: Path, *arguments: Path) -> None:
+    """Run a program that uses an exported model, apart from this package, this folder and any GPU.
+
+    Raises
+    ------
+    ExportError
+        If it fails.
+    """
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-I", str(probe), *map(str, arguments)]
+    result = subprocess.run(command, cwd=tempfile.gettempdir(), env=environment, capture_output=True, text=True)
+    if result.returncode:
+        last = result.stderr.strip().splitlines()[-1:] or ["no message"]
+        raise ExportError(f"a clean process cannot use what was written (exit status {result.returncode}): {last[0]}")
+
+
+def plausible_frames(model: keras.Model, frames: int) -> np.ndarray:
+    """Return made-up frames float32 (frames, dims), distributed like those that a network was trained on."""
+    mean, variance, _ = model.get_layer("standardisation").get_weights()
+    noise = np.random.default_rng(frames).standard_normal((frames, len(mean)))
+    return (mean + np.sqrt(variance) * noise).astype(np.float32)
 
 
 def _check_facts(params: SavedModelParams, facts: dict) -> None:
