@@ -28,7 +28,7 @@ from keras_genre.saved_models import (
 )
 from keras_genre.serving_graph import ServingGraph
 from keras_genre.training import versions
-from keras_genre.verification import Checks, Verification, verify
+from keras_genre.verification import PROBE, Checks, CleanProcess, Verification, verify
 from keras_genre.warmup import warmup_record, write_warmup
 
 WARMUP_SECONDS = 30.0
@@ -67,9 +67,13 @@ def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: C
     versions_folder = out.resolve().parent
     is_new = not versions_folder.exists()
     try:
-        with files.locked_folder(versions_folder), files.atomic_folder(out, replace=replace) as folder:
+        with (
+            files.locked_folder(versions_folder),
+            files.atomic_folder(out, replace=replace) as folder,
+            CleanProcess(PROBE) as process,
+        ):
             write_saved_model(folder, cpu_twin(model, info.params.model), params, versions_folder.name)
-            return verify(folder, model, params, checks or Checks())
+            return verify(folder, model, params, checks or Checks(), process)
     finally:
         if is_new:
             # Fails, as it should, where the version is in it.

@@ -19,7 +19,7 @@ from keras_genre.exporting import cpu_twin, labels_text, require_free, saved_mod
 from keras_genre.metrics import softmax
 from keras_genre.runs import load_model, read_run
 from keras_genre.saved_models import FEATURES, INPUTS, LABELS, PARAMS, PROBABILITIES
-from keras_genre.verification import BFLOAT16_TOLERANCE, TOLERANCE, plausible_frames, run_probe
+from keras_genre.verification import BFLOAT16_TOLERANCE, TOLERANCE, CleanProcess, plausible_frames
 
 NETWORK = "network.tflite"
 LOGITS = "logits"
@@ -61,13 +61,12 @@ def export_litert(run: Path, out: Path, *, replace: bool = False) -> str:
     params = saved_model_params(info)
     # LiteRT has no arithmetic in bfloat16; the weights are float32 anyway.
     network = cpu_twin(model, dataclasses.replace(params.network, mixed_bfloat16=False))
-    content = converted(network)
-    with files.atomic_folder(out, replace=replace) as folder:
-        (folder / NETWORK).write_bytes(content)
+    with files.atomic_folder(out, replace=replace) as folder, CleanProcess(PROBE) as process:
+        (folder / NETWORK).write_bytes(converted(network))
         (folder / LABELS).write_text(labels_text(params), encoding="utf-8")
         (folder / PARAMS).write_text(files.json_text(dataclasses.asdict(params)), encoding="utf-8")
         tolerance = BFLOAT16_TOLERANCE if params.network.mixed_bfloat16 else TOLERANCE
-        difference = verify_litert(folder / NETWORK, model, tolerance)
+        difference = verify_litert(folder / NETWORK, model, tolerance, process)
     return f"{WINDOWS} windows answered by LiteRT; largest difference to the run {difference:.1e}"
 
 
@@ -104,7 +103,7 @@ def converted(network: keras.Model) -> bytes:
             raise ExportError(f"LiteRT lacks an operation of this network: {str(error).splitlines()[0]}") from error
 
 
-def verify_litert(file: Path, model: keras.Model, tolerance: float) -> float:
+def verify_litert(file: Path, model: keras.Model, tolerance: float, process: CleanProcess) -> float:
     """Return the largest difference of a probability between a LiteRT file and the network it was made of.
 
     Raises
@@ -118,7 +117,7 @@ def verify_litert(file: Path, model: keras.Model, tolerance: float) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered, facts = (Path(scratch) / name for name in ("in.npy", "out.npz", "out.json"))
         np.save(asked, windows)
-        run_probe(PROBE, file.resolve(), asked, answered, facts)
+        process.run(file.resolve(), asked, answered, facts)
         names = json.loads(facts.read_text())
         if names != {"inputs": [INPUTS[FEATURES]], "outputs": sorted((LOGITS, PROBABILITIES))}:
             raise ExportError(f"{file.name}: the signature is {names}")

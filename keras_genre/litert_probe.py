@@ -1,6 +1,6 @@
 """Asks a LiteRT file and writes down its answers; run by path, as a program of its own.
 
-usage: python -I litert_probe.py NETWORK.tflite WINDOWS.npy ANSWERS.npz FACTS.json
+Its arguments come from standard input: `[NETWORK.tflite, WINDOWS.npy, ANSWERS.npz, FACTS.json]`.
 """
 
 import json
@@ -22,7 +22,7 @@ except ImportError:
 
 def main() -> None:
     """Answer the windows of the command line, one by one."""
-    network, windows, answers, facts = sys.argv[1:]
+    network, windows, answers, facts = json.load(sys.stdin)
     forward = Interpreter(model_path=network).get_signature_runner("serving_default")
     outputs = [forward(frames=window) for window in np.load(windows)]
     np.savez(answers, **{name: np.stack([output[name] for output in outputs]) for name in outputs[0]})

@@ -3,7 +3,7 @@
 It stands for somebody who has TensorFlow and the SavedModel and nothing else: it imports nothing of this package,
 makes sure that nobody else can, and needs no Keras.
 
-usage: python -I saved_model_probe.py SAVED_MODEL REQUESTS.npz REQUESTS.json ANSWERS.npz ANSWERS.json
+Its arguments come from standard input: `[SAVED_MODEL, CLIPS.npz, REQUESTS.json, ANSWERS.npz, FACTS.json]`.
 """
 
 import json
@@ -53,7 +53,7 @@ def ask(model, request: dict, clips) -> tuple[dict[str, np.ndarray], str]:
 
 def main() -> None:
     """Answer the requests of the command line."""
-    saved_model, clips_file, requests_file, answers_file, facts_file = sys.argv[1:]
+    saved_model, clips_file, requests_file, answers_file, facts_file = json.load(sys.stdin)
     model = tf.saved_model.load(saved_model)
     with open(requests_file, encoding="utf-8") as file:
         requests = json.load(file)
