@@ -20,7 +20,7 @@ import tensorflow as tf
 
 
 def unknown_operations(saved_model: str) -> list[str]:
-    """Return the operations of the graph that this TensorFlow does not bring along, and those that call Python."""
+    """Return the operations of the graph that a plain TensorFlow on a CPU cannot run, by name."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     with open(f"{saved_model}/saved_model.pb", "rb") as file:
@@ -33,9 +33,9 @@ def unknown_operations(saved_model: str) -> list[str]:
             nodes.extend(function.node_def)
         found |= {node.op for node in nodes} - own
     brought = set(dir(tf.raw_ops))
-    # Attributes of the graph's own format, which raw_ops leaves out.
+    # Of the graph's own format; raw_ops leaves them out.
     brought |= {"Placeholder", "NoOp", "Const"}
-    return sorted(name for name in found if name not in brought or "PyFunc" in name)
+    return sorted(name for name in found if name not in brought or "PyFunc" in name or name.startswith("Cudnn"))
 
 
 def ask(model, request: dict, clips) -> tuple[dict[str, np.ndarray], str]:

@@ -44,7 +44,7 @@ class ServingGraph:
     ------
     tf.errors.InvalidArgumentError
         By the signatures when they are called, for clips without a whole window, batches without a clip, samples that
-        are not finite or too large, and bytes that `decode` refuses: never an answer that means nothing.
+        are not finite, and bytes that `decode` refuses: never an answer that means nothing.
     """
 
     def __init__(
@@ -98,15 +98,8 @@ class ServingGraph:
             samples,
         )
         waveform = tf.debugging.check_numerics(waveform, "the waveform has samples that are not finite")
-
-        def frames_of(clip: tf.Tensor) -> tf.Tensor:
-            assert self._front_end is not None
-            return self._front_end(clip[tf.newaxis])[0]
-
-        # Spectra take many times the memory of frames, so there are never those of two clips.
-        spec = tf.TensorSpec((None, params.dims), tf.float32)
-        frames = tf.map_fn(frames_of, waveform, parallel_iterations=1, fn_output_signature=spec)
-        return self._classify(tf.debugging.check_numerics(frames, "the waveform's samples are too large"))
+        assert self._front_end is not None
+        return self._classify(self._front_end(waveform))
 
     def _classify_frames(self, frames: tf.Tensor) -> Outputs:
         length, dims = self._params.window_frames, self._params.dims

@@ -397,7 +397,9 @@ def _check_facts(params: SavedModelParams, facts: dict) -> None:
     if facts["signatures"] != wanted:
         raise ExportError(f"the signatures are {facts['signatures']}, not {wanted}")
     if facts["unknown_operations"]:
-        raise ExportError(f"operations that a plain TensorFlow lacks: {', '.join(facts['unknown_operations'])}")
+        raise ExportError(
+            f"operations that a plain TensorFlow on a CPU cannot run: {', '.join(facts['unknown_operations'])}"
+        )
 
 
 def _check_answer(request: Request, answer: Outputs, error: str, tolerance: float) -> float:
