@@ -13,8 +13,10 @@ import tensorflow as tf
 
 from keras_genre import files
 from keras_genre.errors import ExportError
+from keras_genre.features.layers import FrontEnd
 from keras_genre.models.networks import build_model
 from keras_genre.params import FrontEndParams, ModelParams
+from keras_genre.pcm_graph import decode_pcm16
 from keras_genre.runs import RunInfo, load_model, read_run
 from keras_genre.saved_models import (
     ENCODED,
@@ -168,11 +170,8 @@ def serving_graph(network: keras.Model, params: SavedModelParams) -> ServingGrap
     """Put a network and the front end that its parameters name together."""
     if params.front_end is None:
         return ServingGraph(network, params)
-    from keras_genre.features.layers import FrontEnd
-    from keras_genre.features.decoding_standin import decode
-
     rate = params.front_end.sample_rate_hz
-    return ServingGraph(network, params, FrontEnd(params.front_end), lambda encoded: decode(encoded, rate))
+    return ServingGraph(network, params, FrontEnd(params.front_end), lambda encoded: decode_pcm16(encoded, rate))
 
 
 def warmup_records(name: str, params: SavedModelParams) -> Iterator[bytes]:

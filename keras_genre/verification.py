@@ -17,6 +17,7 @@ import soundfile
 import tensorflow as tf
 
 from keras_genre.errors import ExportError
+from keras_genre.features.layers import FrontEnd
 from keras_genre.metrics import softmax
 from keras_genre.params import FrontEndParams
 from keras_genre.pipeline import window_starts
@@ -261,8 +262,6 @@ def _audio_requests(
     scorer: ClipScorer, params: SavedModelParams, checks: Checks
 ) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
     """Return inputs by name, requests, and the probabilities that librosa's frames of some inputs give."""
-    from keras_genre.features.layers import FrontEnd
-
     assert params.front_end is not None and params.minimum_samples is not None
     rate, minimum = params.front_end.sample_rate_hz, params.minimum_samples
     front_end = FrontEnd(params.front_end)
