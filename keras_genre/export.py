@@ -10,7 +10,8 @@ from pathlib import Path
 
 from keras_genre import cli
 from keras_genre.errors import ParameterError
-from keras_genre.saved_models import FEATURES, is_version, read_saved_model, versions
+from keras_genre.runs import read_run
+from keras_genre.saved_models import FEATURES, is_version, read_saved_model, require_free, versions
 
 FORMATS = ("saved_model", "litert")
 
@@ -43,14 +44,17 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = make_parser().parse_args(argv)
+    if options.format == "saved_model":
+        require_version(options.out)
+    # Once more there; here so that nobody waits for TensorFlow to be told of a slip.
+    read_run(options.run)
+    require_free(options.out, options.overwrite)
+    cli.say("starting TensorFlow")
     if options.format == "litert":
-        cli.say("starting TensorFlow")
         from keras_genre.litert import export_litert
 
         cli.say(export_litert(options.run, options.out, replace=options.overwrite))
     else:
-        require_version(options.out)
-        cli.say("starting TensorFlow")
         from keras_genre.exporting import export_saved_model
 
         cli.say(export_saved_model(options.run, options.out, replace=options.overwrite).sentence())

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre import files
-from keras_genre.errors import ExportError
 from keras_genre.features.layers import FrontEnd
 from keras_genre.models.networks import build_model
 from keras_genre.params import FrontEndParams, ModelParams
@@ -27,6 +26,7 @@ from keras_genre.saved_models import (
     WARMUP,
     WAVEFORM,
     SavedModelParams,
+    require_free,
 )
 from keras_genre.serving_graph import ServingGraph
 from keras_genre.training import versions
@@ -81,19 +81,6 @@ def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: C
             # Fails, as it should, where the version is in it.
             with contextlib.suppress(OSError):
                 versions_folder.rmdir()
-
-
-def require_free(out: Path, replace: bool) -> None:
-    """Refuse a destination that exists, unless it is to be replaced.
-
-    Raises
-    ------
-    ExportError
-    """
-    if out.exists() and not replace:
-        raise ExportError(
-            f"{out}: exists already; choose another one, of a version the next number, or give --overwrite"
-        )
 
 
 def saved_model_params(info: RunInfo) -> SavedModelParams:

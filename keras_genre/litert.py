@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from keras_genre import files
 from keras_genre.errors import ExportError
-from keras_genre.exporting import cpu_twin, labels_text, require_free, saved_model_params
+from keras_genre.exporting import cpu_twin, labels_text, saved_model_params
 from keras_genre.metrics import softmax
 from keras_genre.runs import load_model, read_run
-from keras_genre.saved_models import FEATURES, INPUTS, LABELS, PARAMS, PROBABILITIES
+from keras_genre.saved_models import FEATURES, INPUTS, LABELS, PARAMS, PROBABILITIES, require_free
 from keras_genre.verification import BFLOAT16_TOLERANCE, TOLERANCE, CleanProcess, plausible_frames
 
 NETWORK = "network.tflite"

@@ -13,7 +13,7 @@ import dataclasses
 import json
 from pathlib import Path
 
-from keras_genre.errors import ParameterError, SavedModelError
+from keras_genre.errors import ExportError, ParameterError, SavedModelError
 from keras_genre.params import FrontEndParams, ModelParams, from_json
 
 GRAPH = "saved_model.pb"
@@ -149,4 +149,17 @@ def require_waveforms(path: Path, params: SavedModelParams) -> None:
         raise SavedModelError(
             f"{path}: takes features ({params.features}), not audio, as nothing is known of how they were computed; "
             "export a run on a store of python -m keras_genre.precompute"
+        )
+
+
+def require_free(out: Path, replace: bool) -> None:
+    """Refuse a destination that exists, unless it is to be replaced.
+
+    Raises
+    ------
+    ExportError
+    """
+    if out.exists() and not replace:
+        raise ExportError(
+            f"{out}: exists already; choose another one, of a version the next number, or give --overwrite"
         )
