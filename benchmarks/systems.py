@@ -92,7 +92,7 @@ DATA_SETS = {
             "lstm": {"windows_per_clip": 3, "epochs": 100},
             "conv2d": {"window_frames": 128, "windows_per_clip": 3, "batch_size": 32},
         },
-        early_stopping_epochs=15,
+        early_stopping_epochs=10,
         archive={
             "--features": "log_mel128_levels",
             "--hop-seconds": "0.0775",
@@ -109,7 +109,7 @@ DATA_SETS = {
             "lstm": {"windows_per_clip": 1, "epochs": 40},
             "conv2d": {"window_frames": 128, "windows_per_clip": 1, "epochs": 40, "batch_size": 32},
         },
-        early_stopping_epochs=6,
+        early_stopping_epochs=5,
         archive={
             "--features": "mfcc13",
             "--columns": "13",
@@ -125,7 +125,7 @@ DATA_SETS = {
         statistics=(("svm_taggram", "taggram50", 50, True), ("svm_taggram_mean", "taggram50", 50, False)),
         folds=3,
         changes={},
-        early_stopping_epochs=20,
+        early_stopping_epochs=15,
         archive={"--features": "taggram50", "--groups": GROUPS},
     ),
 }
@@ -351,4 +351,7 @@ def threads_of_worker(threads: int) -> dict[str, str]:
         "TF_NUM_INTRAOP_THREADS",
         "TF_NUM_INTEROP_THREADS",
     )
-    return dict.fromkeys(names, str(threads)) | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    # Or PyTorch gives the memory of every large tensor back to the system at once, which doubles its time.
+    memory = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    return dict.fromkeys(names, str(threads)) | memory | quiet

@@ -334,7 +334,8 @@ def export_features(path: Path, out: Path, split: str | None = None, window_fram
     path : Path
         The store.
     out : Path
-        `FILE.npz`: X (rows, dims), Y, IDS, SPLIT, GROUP, GENRES; the rows of a clip follow each other.
+        `FILE.npz`: X (rows, dims), Y, IDS, SPLIT, GROUP, GENRES; the rows of a clip follow each other. Altered copies
+        are left out.
         `FILE.json`: `mapping`, `mfcc`, `labels`, each clip cut into segments; one split.
         Otherwise a folder: `.npy` pairs for each split, the first `window_frames` frames of each clip, targets one-hot.
     split : str, optional
@@ -357,7 +358,14 @@ def export_features(path: Path, out: Path, split: str | None = None, window_fram
     if window_frames is not None and window_frames < 1:
         raise ParameterError(f"--window-frames must be at least 1, not {window_frames}")
     store = open_store(path)
-    rows = [row for row, clip in enumerate(store.clips) if split in (None, clip.split)]
+    # An archive does not tell altered copies from clips, so whoever divides it anew would test on some of them. `.npy`
+    # pairs and JSON files are of one split each.
+    copies = out.suffix != ".npz"
+    rows = [
+        row
+        for row, clip in enumerate(store.clips)
+        if split in (None, clip.split) and (not clip.variant or (copies and clip.split))
+    ]
     if not rows:
         raise StoreError(f"{path}: no clip is in the split {split}")
     if out.suffix == ".npz":

@@ -3,6 +3,7 @@
 import dataclasses
 import types
 import typing
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from keras_genre.errors import ParameterError
@@ -226,6 +227,57 @@ def _coerce(name: str, kind: Any, value: Any) -> Any:
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise ParameterError(f"{name}: {value!r} is not of type {getattr(kind, '__name__', kind)}")
     return value
+
+
+def with_values(params: Params, assignments: Iterable[str]) -> Params:
+    """Return parameters with others in place of some, given as words.
+
+    Parameters
+    ----------
+    params : dataclass
+    assignments : iterable of str
+        `NAME=VALUE`; a name inside a nested dataclass has a dot (`model.lstm_units=128,32`). The numbers of a tuple are
+        separated by commas; truth is `true` or `false`.
+
+    Raises
+    ------
+    ParameterError
+        If there is no `=`, the name is unknown, or the value is not of its type or cannot work.
+    """
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ParameterError(f"{assignment!r}: expected NAME=VALUE")
+        params = _with_value(params, name.strip().split("."), text.strip(), assignment)
+    return params
+
+
+def _with_value(params: Any, path: Sequence[str], text: str, assignment: str) -> Any:
+    fields = typing.get_type_hints(type(params))
+    if path[0] not in fields:
+        raise ParameterError(f"{assignment!r}: no parameter {path[0]!r}; known here: {', '.join(fields)}")
+    kind = fields[path[0]]
+    if dataclasses.is_dataclass(kind) != (len(path) > 1):
+        inside = f"{path[0]}.{dataclasses.fields(typing.cast(type, kind))[0].name}" if len(path) == 1 else path[0]
+        raise ParameterError(f"{assignment!r}: name a single parameter, such as {inside}")
+    if len(path) > 1:
+        value = _with_value(getattr(params, path[0]), path[1:], text, assignment)
+    else:
+        try:
+            value = _parsed(kind, text)
+        except ValueError as error:
+            raise ParameterError(f"{assignment!r}: the value is not of type {kind}") from error
+    return dataclasses.replace(params, **{path[0]: value})
+
+
+def _parsed(kind: Any, text: str) -> Any:
+    if typing.get_origin(kind) is tuple:
+        return tuple(_parsed(typing.get_args(kind)[0], part) for part in text.split(",") if part.strip())
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(text)
+        return text.lower() == "true"
+    return kind(text)
 
 
 def differences(old: Any, new: Any) -> list[str]:

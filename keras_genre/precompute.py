@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_genre import cli
+from keras_genre.augmentation import copies_follow, copies_of
 from keras_genre.clips import Clip, genres_of
 from keras_genre.encodings import ENCODINGS
 from keras_genre.errors import ParameterError
@@ -145,6 +146,14 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="S",
         help="longer files are left out",
     )
+    parser.add_argument(
+        "--augment",
+        nargs="?",
+        choices=("train", "folds"),
+        const="train",
+        help="add two altered copies of every training clip: in noise, and at half or twice the gain; folds: of the "
+        "validation clips too, for train --folds (copies only ever train, and only with their original)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="start anew, whatever the store holds")
     add_split_options(parser)
     return parser
@@ -166,6 +175,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     clips, notes = apply_split_options(found.clips, options, source.default_list)
     for note in (*source.notes, *notes):
         cli.say(f"note: {note}")
+    if options.augment:
+        copied = ("train",) if options.augment == "train" else ("train", "validation")
+        clips = copies_follow([*clips, *copies_of(clip for clip in clips if clip.split in copied)], clips)
     store = precompute(
         found.root,
         clips,
@@ -181,7 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{options.out}: {len(store.clips)} clips of {len(genres_of(store.clips))} genres, {sum(store.frames)} frames "
         f"of {store.header.dims}, in {format_seconds(time.monotonic() - started)}"
     )
-    for file, why in store.failures:
+    # A file that fails does so for its altered copies too.
+    for file, why in dict.fromkeys(store.failures):
         cli.say(f"failed: {file}: {why}")
     return cli.SOME_FAILED if store.failures else cli.DONE
 

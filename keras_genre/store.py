@@ -164,9 +164,9 @@ class Store:
         ]
         return Store(self.path, self.header, shards, self.limits, self._unread)
 
-    def rows_of(self, split: str) -> list[int]:
-        """Return the positions in `clips` of the clips of a split."""
-        return [row for row, clip in enumerate(self.clips) if clip.split == split]
+    def rows_of(self, split: str, *, copies: bool = False) -> list[int]:
+        """Return the positions in `clips` of the clips of a split; with `copies`, of altered copies of them too."""
+        return [row for row, clip in enumerate(self.clips) if clip.split == split and (copies or not clip.variant)]
 
     def read(self, rows: Iterable[int] | None = None) -> Iterator[tuple[Clip, np.ndarray]]:
         """Yield clips with their frames, float32 (frames, dims), in the order of the records.

@@ -16,7 +16,7 @@ from keras_genre.datasets.options import add_split_options, apply_split_options
 from keras_genre.errors import ParameterError
 from keras_genre.export import export_after_training
 from keras_genre.models.presets import DEFAULT_PRESET, PRESETS, preset
-from keras_genre.params import ScheduleParams, TrainParams, to_json
+from keras_genre.params import ScheduleParams, TrainParams, to_json, with_values
 from keras_genre.progress import format_seconds
 from keras_genre.runs import RunInfo, best_epoch, read_history, read_run
 from keras_genre.store import MANIFEST, Store, open_store
@@ -61,6 +61,13 @@ def make_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--recurrent-dropout", type=float, metavar="X", help="on the LSTM state; 0 lets a GPU use cuDNN's kernels"
     )
+    recipe.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any other parameter by the name that --list-presets shows: model.lstm_units=128,32; may be repeated",
+    )
     add_split_options(parser, folds=True)
     return parser
 
@@ -88,7 +95,7 @@ def params_from(options: argparse.Namespace, base: TrainParams) -> TrainParams:
     schedule = base.schedule
     if options.schedule and options.schedule != schedule.name:
         schedule = ScheduleParams(options.schedule)
-    return dataclasses.replace(
+    params = dataclasses.replace(
         base,
         model=model,
         schedule=schedule,
@@ -104,6 +111,7 @@ def params_from(options: argparse.Namespace, base: TrainParams) -> TrainParams:
             seed=options.seed,
         ),
     )
+    return with_values(params, options.set)
 
 
 @cli.command

@@ -85,9 +85,7 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
         params = dataclasses.replace(params, features=store.header.kind)
     columns = store.header.columns_of(params.features)
     assert columns is not None
-    train, validation = store.rows_of("train"), store.rows_of("validation")
-    if not params.augmentation:
-        train = [row for row in train if not store.clips[row].variant]
+    train, validation = store.rows_of("train", copies=params.augmentation), store.rows_of("validation")
     shortest = min((store.frames[row] for row in train + validation + store.rows_of("test")), default=0)
     if store.header.front_end is None and 0 < shortest < params.window_frames:
         notes.append(f"the windows are the clips: {shortest} frames, the shortest one's, not {params.window_frames}")

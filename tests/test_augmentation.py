@@ -4,9 +4,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+import soundfile
 
+from keras_genre import audio, precompute, train, training
 from keras_genre.augmentation import GAINS, VARIANTS, altered, copies_follow, copies_of, originals
 from keras_genre.clips import Clip
+from keras_genre.datasets.options import apply_split_options
+from keras_genre.exchange import export_features
+from keras_genre.features.reference import waveform_to_frames
+from keras_genre.models.presets import preset
+from keras_genre.params import FrontEndParams
+from keras_genre.store import open_store
 
 
 def test_noise_has_four_tenths_of_the_power_root_and_is_gaussian(tone):
@@ -64,3 +72,77 @@ def test_a_copy_trains_where_its_original_trains_and_nowhere_else():
     assert {clip.original_track for clip in followed if clip.variant and clip.split} == {"train.01"}
     assert {clip.split for clip in followed if clip.variant} == {"train", ""}
     assert [clip for clip in followed if not clip.variant] == divided
+
+
+@pytest.fixture(scope="module")
+def augmented(tmp_path_factory, tone):
+    """A store of twelve short clips of two genres, with altered copies of the training clips."""
+    folder = tmp_path_factory.mktemp("augmented")
+    for number in range(12):
+        path = folder / "music" / ("bebop", "polka")[number % 2] / f"clip {number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone(seconds=0.6, seed=number), 22050)
+    words = [str(folder / "music"), "--features", "mfcc13", "--min-seconds", "0.5", "--augment"]
+    assert precompute.main([*words, "--out", str(folder / "store")]) == 0
+    return folder
+
+
+def test_precompute_adds_two_copies_of_every_training_clip_and_of_no_other(augmented):
+    store = open_store(augmented / "store")
+    training = {clip.track for clip in store.clips if clip.split == "train" and not clip.variant}
+    copies = [clip for clip in store.clips if clip.variant]
+    assert sorted(clip.track for clip in copies) == sorted(f"{track}+{v}" for track in training for v in VARIANTS)
+    assert {clip.split for clip in copies} == {"train"}
+    assert store.summary()["altered_copies"] == 2 * len(training)
+
+
+def test_copies_are_altered_as_waveforms_before_their_features(augmented):
+    store = open_store(augmented / "store")
+    for clip, frames in store.read():
+        waveform = audio.load(augmented / "music" / clip.file, 22050)
+        expected = waveform_to_frames(altered(waveform, clip.variant, clip.original_track), FrontEndParams("mfcc13"))
+        np.testing.assert_allclose(frames, expected, atol=2e-3)
+
+
+def test_copies_train_by_default_are_left_out_by_flag_and_never_score(augmented):
+    store = open_store(augmented / "store")
+    params = dataclasses.replace(preset("lstm_optim"), features="mfcc13", window_frames=16)
+    with_copies, without = (
+        training.make_plan(store, dataclasses.replace(params, augmentation=wanted)) for wanted in (True, False)
+    )
+    assert len(with_copies.train_rows) == 3 * len(without.train_rows)
+    for split in ("train", "validation", "test"):
+        assert not any(store.clips[row].variant for row in store.rows_of(split))
+    assert train.params_from(train.make_parser().parse_args(["--no-augmentation"]), params).augmentation is False
+
+
+def test_after_another_split_copies_follow_their_originals(augmented):
+    store = open_store(augmented / "store")
+    for fold in range(3):
+        options = train.make_parser().parse_args(["--folds", "3", "--fold", str(fold)])
+        clips, _ = apply_split_options(store.clips, options)
+        sides = {clip.track: clip.split for clip in clips}
+        assert any(clip.variant and not clip.split for clip in clips)
+        for clip in clips:
+            if clip.variant:
+                assert clip.split == ("train" if sides[clip.original_track] == "train" else "")
+
+
+def test_an_archive_for_others_has_no_copies(augmented, tmp_path):
+    store = open_store(augmented / "store")
+    export_features(augmented / "store", tmp_path / "all.npz")
+    tracks = set(np.load(tmp_path / "all.npz")["IDS"])
+    assert tracks == {clip.track for clip in originals(store.clips)}
+
+
+def test_a_file_that_fails_is_named_once_though_its_copies_fail_too(tmp_path, tone, capsys):
+    for number in range(4):
+        path = tmp_path / "music" / ("bebop", "polka")[number % 2] / f"{number}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, tone(seconds=0.6, seed=number), 22050)
+    (tmp_path / "split.csv").write_text("track,split\n0,train\n1,train\n2,train\n3,train\n")
+    samples = np.full(2000, 0.1, np.float32)
+    soundfile.write(tmp_path / "music" / "polka" / "3.wav", samples, 22050)
+    words = ["--features", "mfcc13", "--min-seconds", "0.5", "--augment", "--split-list", str(tmp_path / "split.csv")]
+    assert precompute.main([str(tmp_path / "music"), *words, "--out", str(tmp_path / "store")]) == 1
+    assert capsys.readouterr().err.count("failed: polka/3.wav") == 1

@@ -31,7 +31,7 @@ def test_clips_come_back_from_csv_as_they_were(clips):
 
 
 def test_any_csv_reader_finds_the_values_by_name():
-    text = clips_to_csv([Clip("a,b", 'the "jazz"', "jazz/a.wav", 1.25, "7", "test", "00ff")])
+    text = clips_to_csv([Clip("a,b", 'the "jazz"', "jazz/a.wav", 1.25, "7", "test", "00ff", "noise")])
     assert list(csv.DictReader(io.StringIO(text))) == [
         {
             "track": "a,b",
@@ -41,12 +41,13 @@ def test_any_csv_reader_finds_the_values_by_name():
             "group": "7",
             "split": "test",
             "sha256": "00ff",
+            "variant": "noise",
         }
     ]
 
 
 def test_columns_may_be_in_any_order_and_more():
-    text = "note,sha256,split,group,seconds,file,genre,track\nx,00ff,test,7,1.5,jazz/a.wav,jazz,a\n"
+    text = "note,variant,sha256,split,group,seconds,file,genre,track\nx,,00ff,test,7,1.5,jazz/a.wav,jazz,a\n"
     assert clips_from_csv(text, "clips.csv") == [Clip("a", "jazz", "jazz/a.wav", 1.5, "7", "test", "00ff")]
 
 
@@ -54,11 +55,11 @@ def test_columns_may_be_in_any_order_and_more():
     ("text", "message"),
     [
         ("", f"clips.csv: no column {', '.join(COLUMNS)}"),
-        ("track,genre\na,jazz\n", "clips.csv: no column file, seconds, group, split, sha256"),
-        (f"{HEADER}\na,jazz,,long,,,\n", "clips.csv, line 2: could not convert string to float: 'long'"),
+        ("track,genre\na,jazz\n", "clips.csv: no column file, seconds, group, split, sha256, variant"),
+        (f"{HEADER}\na,jazz,,long,,,,\n", "clips.csv, line 2: could not convert string to float: 'long'"),
         (f"{HEADER}\na,jazz,,1\n", "clips.csv, line 2: fewer values than columns"),
-        (f"{HEADER}\na,jazz,,1,,,\nb,jazz\n", "clips.csv, line 3: fewer values than columns"),
-        (f"{HEADER}\na,jazz,,1,,,\na,rock,,1,,,\n", "clips.csv, line 3: track 'a' stands twice"),
+        (f"{HEADER}\na,jazz,,1,,,,\nb,jazz\n", "clips.csv, line 3: fewer values than columns"),
+        (f"{HEADER}\na,jazz,,1,,,,\na,rock,,1,,,,\n", "clips.csv, line 3: track 'a' stands twice"),
     ],
 )
 def test_a_csv_that_cannot_be_right_is_refused_with_the_line(text, message):

@@ -16,6 +16,7 @@ from keras_genre.params import (
     differences,
     from_json,
     to_json,
+    with_values,
 )
 from keras_genre.store import StoreHeader
 
@@ -174,3 +175,48 @@ def test_frames_stand_for_their_hops():
     assert params.dims == 128
     assert params.hop_seconds == 0.01
     assert params.window_seconds(250) == pytest.approx(2.5)
+
+
+def test_every_parameter_of_a_training_can_be_set_by_its_name():
+    def leaves(values, above=""):
+        for name, value in values.items():
+            if isinstance(value, dict):
+                yield from leaves(value, f"{above}{name}.")
+            else:
+                yield above + name, value
+
+    for name, value in leaves(to_json(TrainParams())):
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert with_values(TrainParams(), [f"{name}={text}"]) == TrainParams()
+
+
+def test_set_values_stand_in_place_of_the_old_and_leave_the_rest():
+    words = ["model.lstm_units=32, 16", "schedule.name=cosine", "augmentation=false", "learning_rate=1e-4", "epochs=3"]
+    assert with_values(TrainParams(), words) == TrainParams(
+        model=ModelParams(lstm_units=(32, 16)),
+        schedule=ScheduleParams("cosine"),
+        augmentation=False,
+        learning_rate=1e-4,
+        epochs=3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [
+        ("epochs", "NAME=VALUE"),
+        ("epoch=3", "known here: features"),
+        ("model.units=3", "known here: family"),
+        ("model=lstm", "model.family"),
+        ("epochs.number=3", "name a single parameter"),
+        ("epochs=three", "not of type"),
+        ("epochs=1.5", "not of type"),
+        ("augmentation=1", "not of type"),
+        ("model.lstm_units=64,x", "not of type"),
+        ("model.lstm_units=", "at least one layer"),
+        ("epochs=0", "at least 1"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_the_reason(assignment, reason):
+    with pytest.raises(ParameterError, match=reason):
+        with_values(TrainParams(), [assignment])

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from keras_genre.augmentation import copies_follow, originals
 from keras_genre.clips import Clip
 from keras_genre.datasets import splits
 from keras_genre.datasets.index import add_groups
@@ -61,6 +62,7 @@ def apply_split_options(
 
     A split that the clips bring along stays unless a flag asks for another; clips without any are divided by
     `default_list`, else by genre and group. What a published list shares between its sides is told, not refused.
+    Altered copies have no part in this: they follow their originals into training.
 
     Returns
     -------
@@ -79,7 +81,9 @@ def apply_split_options(
         raise ParameterError("--split-list, --fractions and --folds exclude each other")
     if options.fold is not None and not options.folds and not options.split_list:
         raise ParameterError("--fold goes with --folds or with a --split-list of folds")
-    clips = add_groups(clips, options.groups) if options.groups else list(clips)
+    everything, clips = clips, originals(clips)
+    if options.groups:
+        clips = add_groups(clips, options.groups)
     known: SplitList | None = None
     notes: list[str] = []
     if options.split_list:
@@ -105,7 +109,7 @@ def apply_split_options(
     if known and known.about:
         notes.insert(0, known.about)
     warnings = splits.check_split(clips, options.allow_shared_groups or is_published, allow_copies=is_published)
-    return clips, notes + warnings
+    return copies_follow(everything, clips), notes + warnings
 
 
 def _divided_by_list(
