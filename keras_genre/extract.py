@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_genre.augmentation import altered
 from keras_genre.errors import AudioError
 from keras_genre.params import FrontEndParams
 
@@ -33,6 +34,8 @@ class Job:
     front_end : FrontEndParams
     min_seconds, max_seconds : float
         Shorter and longer files are refused.
+    variant, track : str
+        How to alter the waveform, as for `augmentation.altered`.
     """
 
     path: Path
@@ -40,6 +43,8 @@ class Job:
     front_end: FrontEndParams
     min_seconds: float
     max_seconds: float
+    variant: str = ""
+    track: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +67,7 @@ def extract(job: Job) -> Extracted:
             warnings.simplefilter("always")
             limits = audio.AudioLimits(min_seconds=job.min_seconds, max_seconds=job.max_seconds)
             waveform = audio.load(job.path, rate, limits, name=job.name)
-            frames = _finite_frames(waveform, job)
+            frames = _finite_frames(altered(waveform, job.variant, job.track), job)
     except AudioError as error:
         return Extracted(error=str(error))
     except MemoryError:
@@ -112,7 +117,7 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[Extracted]
     context = multiprocessing.get_context("spawn")
     waiting: collections.deque[concurrent.futures.Future[Extracted]] = collections.deque()
     with concurrent.futures.ProcessPoolExecutor(
-        min(processes, len(jobs)), mp_context=context, initializer=_begin_worker
+        min(processes, len(jobs)), mp_context=context, initializer=end_with_parent
     ) as pool:
         try:
             for job in jobs:
@@ -128,12 +133,15 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[Extracted]
                 future.cancel()
 
 
-def _begin_worker() -> None:
-    # A worker would outlive a parent that is killed, waiting for work from a pipe that it holds open itself.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def end_with_parent() -> None:
+    """Make this worker process end when the process that started it ends, in whatever way.
+
+    It would outlive a parent that is killed, waiting for work from a pipe that it holds open itself.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()
