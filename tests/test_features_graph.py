@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_genre.errors import ParameterError
 from keras_genre.features import filters, graph, reference
-from keras_genre.features.graph import chroma
+from keras_genre.features.graph import chroma, contrast
 from keras_genre.features.layers import FrontEnd
 from keras_genre.params import FEATURE_DIMS, FrontEndParams
 
@@ -138,6 +138,13 @@ def test_other_parameters_give_what_librosa_gives(rate, fft, hop):
 def test_parameters_that_leave_a_contrast_band_without_bins_are_refused(front_end):
     with pytest.raises(ParameterError, match="spectral33 needs a"):
         graph.waveforms_to_frames(np.zeros((1, 100), np.float32), FrontEndParams(**front_end))
+
+
+@pytest.mark.parametrize("levels", [1, 2, 3, 20, 10**6])
+def test_contrast_averages_the_strongest_and_weakest_bins_also_where_many_are_equal(levels):
+    power = np.random.default_rng(levels).integers(0, levels, (50, 1025)).astype(np.float32)
+    expected = librosa.feature.spectral_contrast(S=np.sqrt(power).T, sr=RATE).T
+    np.testing.assert_allclose(contrast.contrast7(tf.constant(power), FrontEndParams()), expected, atol=1e-4)
 
 
 # Tuning.
