@@ -103,3 +103,11 @@ class StoreError(KerasGenreError):
 
 class RunError(KerasGenreError):
     """A run folder is missing, incomplete, damaged or of other parameters than wanted."""
+
+
+class SavedModelError(KerasGenreError):
+    """A SavedModel is missing, damaged or not one that this package exports."""
+
+
+class ExportError(KerasGenreError):
+    """A model cannot be exported, or what was exported does not say what the model says."""

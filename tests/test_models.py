@@ -6,16 +6,12 @@ import sys
 import keras
 import numpy as np
 import pytest
+from toys import NETWORKS
 
 from keras_genre.errors import ParameterError
 from keras_genre.models.networks import build_model
 from keras_genre.models.presets import PRESETS, preset
 from keras_genre.params import FEATURE_DIMS, ModelParams, TrainParams
-
-# Presets that differ in the recipe alone share a network.
-NETWORKS = list(
-    {(params.features, params.window_frames, params.model): name for name, params in PRESETS.items()}.values()
-)
 
 
 def build(params: TrainParams, genres: int = 8, **options) -> keras.Model:
@@ -128,6 +124,8 @@ def test_in_mixed_bfloat16_weights_and_logits_stay_float32():
         hidden = model.layers[2]
         assert hidden.compute_dtype == "bfloat16"
         assert model(windows(params)).dtype == "float32"
+        # Loops in a graph, unlike eager ones, must keep the types that they begin with.
+        assert np.isfinite(model.predict(windows(params), verbose=0)).all()
 
 
 def test_cudnn_may_run_just_the_presets_without_recurrent_dropout():

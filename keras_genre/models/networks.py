@@ -86,7 +86,8 @@ def _lstm(x, params: ModelParams, policy, use_cudnn: bool):
         cells = [
             layers.LSTMCell(units, name=name, **options) for units, name in zip(params.lstm_units, names, strict=True)
         ]
-        return layers.RNN(cells, name="lstm", dtype=policy)(x)
+        # A bare list of cells would be stacked in float32.
+        return layers.RNN(layers.StackedRNNCells(cells, dtype=policy), name="lstm", dtype=policy)(x)
     for units, name in zip(params.lstm_units, names, strict=True):
         x = layers.LSTM(units, return_sequences=name != names[-1], name=name, **options)(x)
     return x
