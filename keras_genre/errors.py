@@ -79,3 +79,7 @@ class StoreError(KerasGenreError):
 
 class RunError(KerasGenreError):
     """A run folder is missing, incomplete, damaged or of other parameters than wanted."""
+
+
+class ServingError(KerasGenreError):
+    """A model cannot be served."""
