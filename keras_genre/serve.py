@@ -100,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         timeout_graceful_shutdown=round(settings.stop_seconds) or 1,
         server_header=False,
     )
+    # From here on connections are not refused, whenever the server comes to accept them.
+    listener.listen()
     host, port = listener.getsockname()[:2]
     cli.say(f"serving {name} on http://{f'[{host}]' if ':' in host else host}:{port}")
     # uvicorn stops gracefully and then sends itself the signal again, for whoever handled it before.
@@ -117,14 +119,15 @@ def listen(host: str, port: int) -> socket.socket:
     ParameterError
         If the port cannot be had.
     """
+    if not 0 <= port <= 65535:
+        raise ParameterError(f"--port must be 0 to 65535, not {port}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ParameterError(f"--host {host} --port {port}: {reason}") from error
+    except OSError as error:
+        raise ParameterError(f"--host {host} --port {port}: {error.strerror}") from error
     return listener
 
 

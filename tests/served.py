@@ -75,7 +75,7 @@ def write_toy_classifier(folder: Path, shift: float = 0.0, warmup: bool = False,
         (folder / "assets" / "labels.txt").write_text("\n".join(GENRES) + "\n")
         params = {
             "sample_rate_hz": RATE,
-            "hop_samples": HOP,
+            "hop_seconds": HOP / RATE,
             "window_seconds": WINDOW_FRAMES * HOP / RATE,
             "minimum_samples": (WINDOW_FRAMES - 1) * HOP,
         }

@@ -131,7 +131,9 @@ class Service:
         gauge("keras_genre_requests_waiting", "Requests waiting for the model", lambda: self._batcher.waiting)
         gauge("keras_genre_body_bytes", "Bytes of requests in memory", lambda: self._memory.held_bytes)
         gauge("keras_genre_versions_available", "Versions served", lambda: len(self._versions.available))
-        gauge("keras_genre_newest_version", "Version served by default", lambda: max(self._versions.available, default=0))
+        gauge(
+            "keras_genre_newest_version", "Version served by default", lambda: max(self._versions.available, default=0)
+        )
 
     async def end(self) -> None:
         """Stop them; every request has been answered by now."""

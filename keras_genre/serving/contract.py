@@ -121,7 +121,7 @@ def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioCon
         values = json.loads(params.read_text(encoding="utf-8"))
         rate = int(_positive(values, "sample_rate_hz"))
         window_seconds = _positive(values, "window_seconds")
-        hop_seconds = _positive(values, "hop_samples") / rate if "hop_samples" in values else window_seconds
+        hop_seconds = _positive(values, "hop_seconds")
         minimum_samples = int(_positive(values, "minimum_samples"))
     except OSError as error:
         return f"{error.filename}: {error.strerror}"

@@ -17,6 +17,7 @@ MAX_VERSION = 2**63 - 1
 SERVE_TAG = "serve"
 INIT_SIGNATURE = "__saved_model_init_op"
 KEPT_STATES = 50
+MAX_REASON_CHARACTERS = 500
 
 # https://www.tensorflow.org/api_docs/python/tf/errors: what a client can cause, as HTTP states it.
 _STATUS_OF_CODE = {3: 400, 4: 504, 5: 404, 8: 429, 9: 400, 11: 400, 12: 501, 14: 503}
@@ -93,9 +94,14 @@ class Servable:
             tensors = {key: tf.constant(array, self._dtypes[name][key]) for key, array in inputs.items()}
             return {key: tensor.numpy() for key, tensor in self._functions[name](**tensors).items()}
         except tf.errors.OpError as error:
-            # After the first lines come the names of operations and traces, which mean nothing to a client.
-            reason = error.message.strip().split("\n\t")[0].split("\n")[0]
-            raise RequestError(_STATUS_OF_CODE.get(error.error_code, 500), f"the model refuses this: {reason}") from error
+            status = _STATUS_OF_CODE.get(error.error_code, 500)
+            raise RequestError(status, f"the model refuses this: {_reason_of(error.message)}") from error
+
+
+def _reason_of(message: str) -> str:
+    """Return what went wrong, without the nodes and traces that TensorFlow wraps around it."""
+    lines = [line.strip() for line in message.split("\n\t [[")[0].splitlines()]
+    return next((line for line in reversed(lines) if line), "no reason given")[:MAX_REASON_CHARACTERS]
 
 
 def _signature_definitions(folder: Path) -> dict[str, Any]:
