@@ -9,13 +9,11 @@ import soundfile
 from served import GENRES, RATE, serving, write_toy_classifier
 
 pytest.importorskip("fastapi", reason="needs the extra 'serve'")
-selenium = pytest.importorskip("selenium", reason="needs selenium")
+webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium")
+By = pytest.importorskip("selenium.webdriver.common.by").By
+WebDriverWait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
 if not (shutil.which("chromium") and shutil.which("chromedriver")):
     pytest.skip("needs chromium and chromedriver (Debian: apt-get install chromium-driver)", allow_module_level=True)
-
-from selenium import webdriver
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
 
 FLAGS = (
     "--headless",
@@ -121,7 +119,7 @@ def test_the_table_says_in_numbers_what_the_strips_show(page, song):
         for row in page.find_elements(By.CSS_SELECTOR, "#table-body tr")
     ]
     assert set(head[1:]) == set(GENRES)
-    assert [row[0] for row in body[:2]] == ["whole", "0:00.0 – 0:00.5"]
+    assert [row[0] for row in body[:2]] == ["whole", "0:00.0 to 0:00.5"]
     assert len(body) == 14
     for row in body:
         assert sum(map(float, row[1:])) == pytest.approx(1, abs=0.02)

@@ -109,7 +109,7 @@ class Service:
         self.metrics = Metrics()
         self._versions = versions
         self._settings = settings
-        self._memory = Memory(settings.max_bodies_bytes)
+        self._memory = Memory(settings.max_bodies_bytes, settings.max_body_bytes // 16)
         self._at_work = 0
 
     async def begin(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -21,25 +21,37 @@ RETRY_AFTER_SECONDS = 1
 class Memory:
     """Counts the bytes of all bodies that are held.
 
+    Large bodies leave a fifth of the memory to small ones, so that a few of them cannot shut out everybody else.
+
     Parameters
     ----------
     limit_bytes : int > 0
+    small_bytes : int > 0
+        Bodies up to this size are small.
     """
 
-    def __init__(self, limit_bytes: int):
+    def __init__(self, limit_bytes: int, small_bytes: int):
         self._limit_bytes = limit_bytes
+        self._small_bytes = small_bytes
         self.held_bytes = 0
 
-    def take(self, count: int) -> None:
-        """Add bytes.
+    def take(self, count: int, body_bytes: int) -> None:
+        """Add bytes to those of a body.
+
+        Parameters
+        ----------
+        count, body_bytes : int
+            How many to add, and how many the body has without them.
 
         Raises
         ------
         RequestError
-            Status 503, if they would be too many.
+            If they would be too many: 413 for large bodies, 503 for small ones, both with `Retry-After`.
         """
-        if self.held_bytes + count > self._limit_bytes:
-            raise overloaded("the requests at hand fill the memory")
+        is_small = body_bytes + count <= self._small_bytes
+        if self.held_bytes + count > self._limit_bytes * (1.0 if is_small else 0.8):
+            error = overloaded("the requests at hand fill the memory")
+            raise error if is_small else RequestError(413, f"{error}, or send less at once", error.headers)
         self.held_bytes += count
 
     def give_back(self, count: int) -> None:
@@ -114,7 +126,7 @@ class Body:
             await form.close()
         raise RequestError(400, "the form has no file; send one as the field 'file'")
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield what arrives, counted."""
         announced = self._request.headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self._max_bytes:
@@ -135,7 +147,7 @@ class Body:
                 raise RequestError(499, "the client is gone") from error
             if self._bytes + len(chunk) > self._max_bytes:
                 raise self._too_large()
-            self._memory.take(len(chunk))
+            self._memory.take(len(chunk), self._bytes)
             self._bytes += len(chunk)
             yield chunk
 

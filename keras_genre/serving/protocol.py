@@ -20,8 +20,8 @@ BYTES_SUFFIX = "_bytes"
 MAX_RANK = 32
 MAX_SHOWN_CHARACTERS = 80
 
-FLOATS = {"DT_FLOAT": np.float32, "DT_DOUBLE": np.float64}
-INTEGERS = {
+FLOATS: dict[str, type[np.floating]] = {"DT_FLOAT": np.float32, "DT_DOUBLE": np.float64}
+INTEGERS: dict[str, type[np.integer]] = {
     "DT_INT8": np.int8,
     "DT_UINT8": np.uint8,
     "DT_INT16": np.int16,
@@ -297,25 +297,30 @@ def _leaves(value: Any, name: str, shape: list[int]) -> list[Any]:
 def _convert(leaves: list[Any], name: str, dtype: str) -> np.ndarray:
     # One look at the set of types is far quicker than a look at every value.
     kinds = set(map(type, leaves))
-    if dtype in FLOATS and kinds <= {float, int}:
-        return _floats(leaves, kinds, name, FLOATS[dtype])
-    if dtype in INTEGERS and kinds <= {int}:
-        return _integers(leaves, name, INTEGERS[dtype])
-    if dtype == "DT_BOOL" and kinds <= {bool}:
-        return np.array(leaves, np.bool_)
-    if dtype == "DT_STRING" and kinds <= {str, dict}:
+    if dtype not in {*FLOATS, *INTEGERS, "DT_BOOL", "DT_STRING"}:
+        raise RequestError(501, f"{name}: Conversion of JSON to type {dtype} is not supported")
+    if kinds <= set(_accepted(dtype)):
+        if dtype in FLOATS:
+            return _floats(leaves, kinds, name, FLOATS[dtype])
+        if dtype in INTEGERS:
+            return _integers(leaves, name, INTEGERS[dtype])
+        if dtype == "DT_BOOL":
+            return np.array(leaves, np.bool_)
         array = np.empty(len(leaves), object)
         array[:] = [_to_bytes(leaf, name) for leaf in leaves]
         return array
-    if dtype not in {*FLOATS, *INTEGERS, "DT_BOOL", "DT_STRING"}:
-        raise RequestError(501, f"{name}: Conversion of JSON to type {dtype} is not supported")
-    accepted = float if dtype in FLOATS else int if dtype in INTEGERS else bool if dtype == "DT_BOOL" else str
-    wrong = next(leaf for leaf in leaves if type(leaf) is not accepted and (accepted is not float or type(leaf) != int))
+    wrong = next(leaf for leaf in leaves if type(leaf) not in _accepted(dtype))
     if isinstance(wrong, list):
         raise RequestError(400, f"{name}: Encountered list at unexpected level: {_shown(wrong)}")
     raise RequestError(
         400, f"{name}: JSON Value: {_shown(wrong)} Type: {_type_name(wrong)} is not of expected type: {dtype}"
     )
+
+
+def _accepted(dtype: str) -> tuple[type, ...]:
+    if dtype in FLOATS:
+        return float, int
+    return (int,) if dtype in INTEGERS else (bool,) if dtype == "DT_BOOL" else (str, dict)
 
 
 def _floats(leaves: list[Any], kinds: set[type], name: str, kind: type[np.floating]) -> np.ndarray:

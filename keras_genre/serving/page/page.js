@@ -108,7 +108,7 @@ function fillTable() {
   element("table-head").replaceChildren(tableRow("th", ["time", ...genres]));
   const whole = ["whole", ...genres.map((genre) => result.probabilities[genre].toFixed(2))];
   const body = result.windows.map((window) => [
-    `${clock(window.start_seconds, 1)} – ${clock(window.end_seconds, 1)}`,
+    `${clock(window.start_seconds, 1)} to ${clock(window.end_seconds, 1)}`,
     ...genres.map((genre) => window.probabilities[genre].toFixed(2)),
   ]);
   element("table-body").replaceChildren(...[whole, ...body].map((cells) => tableRow("td", cells)));
