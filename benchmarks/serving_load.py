@@ -223,7 +223,7 @@ class Server:
 
     def __init__(self, model: Path, flags: Sequence[str]):
         command = [sys.executable, "-m", "keras_genre.serve", "--model", str(model), "--port", "0", *flags]
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._process = subprocess.Popen(command, stderr=self._log)
         self.memory: list[tuple[float, float, float]] = []
         self._stopped = threading.Event()
@@ -358,8 +358,8 @@ def markdown(report: dict[str, Any]) -> str:
         "# Load on the server",
         "",
         f"`{report['command']}` on {report['machine']}, load average before {report['load_average_before']:.2f}.",
-        f"Model `{report['model']}`. {report['clients']} clients, each with one request at a time on a connection of its "
-        f"own, for {report['seconds']:g} s; clips of {CLIP_SECONDS:g} s. The clients run on the same cores.",
+        f"Model `{report['model']}`. {report['clients']} clients, each with one request at a time on a connection of "
+        f"its own, for {report['seconds']:g} s; clips of {CLIP_SECONDS:g} s. The clients run on the same cores.",
         "",
     ]
     for title, key in (("Honest requests", "honest"), ("One request in five hostile", "hostile")):

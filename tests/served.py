@@ -59,9 +59,9 @@ def write_toy_classifier(folder: Path, shift: float = 0.0, warmup: bool = False,
         def features(self, frames):
             return self._outputs(frames)
 
-        @tf.function(input_signature=[tf.TensorSpec((1,), tf.string, "audio")])
-        def encoded(self, audio):
-            samples, _ = tf.audio.decode_wav(audio[0], desired_channels=1)
+        @tf.function(input_signature=[tf.TensorSpec((1,), tf.string, "encoded")])
+        def encoded(self, encoded):
+            samples, _ = tf.audio.decode_wav(encoded[0], desired_channels=1)
             return self._outputs(self._frames(samples[None, :, 0]))
 
     module = Toy()

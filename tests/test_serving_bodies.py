@@ -7,9 +7,9 @@ import pytest
 from keras_genre.serving.protocol import RequestError
 
 pytest.importorskip("starlette", reason="needs the extra 'serve'")
-from starlette.requests import Request  # noqa: E402
+from starlette.requests import Request
 
-from keras_genre.serving.bodies import Body, Memory  # noqa: E402
+from keras_genre.serving.bodies import Body, Memory
 
 
 def request_of(parts, headers=()):

@@ -169,7 +169,7 @@ def test_signatures_are_read_as_they_were_written(toy, half):
     assert classifier.signatures["serving_default"].inputs["waveform"].dtype == "DT_FLOAT"
     assert classifier.signatures["serving_default"].inputs["waveform"].shape == (None, None)
     assert classifier.signatures["features"].inputs["frames"].shape == (None, None, 1)
-    assert classifier.signatures["encoded"].inputs["audio"].shape == (1,)
+    assert classifier.signatures["encoded"].inputs["encoded"].shape == (1,)
     assert numbers.signatures["scalar"].inputs["x"].shape == ()
     assert set(numbers.signatures) == {"serving_default", "scalar", "repeat", "total"}
     described = numbers.metadata["repeat"]["inputs"]["count"]
