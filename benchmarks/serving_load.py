@@ -90,8 +90,11 @@ class Client:
         numbers = json.dumps([round(float(value), 5) for value in waveform])
         wav = base64.b64encode(_encoded(waveform, load.sample_rate_hz, "WAV", "PCM_16")).decode()
         encoded = json.dumps({"signature_name": "encoded", "inputs": [{"b64": wav}]})
-        flac = _encoded(np.stack([waveform, waveform], axis=1), 44100, "FLAC", "PCM_16")
-        ogg = _encoded(waveform, 44100, "OGG", "VORBIS")
+        # At 44.1 kHz and in stereo, as music mostly comes.
+        times = np.arange(round(samples / load.sample_rate_hz * 44100)) * load.sample_rate_hz / 44100
+        music = np.interp(times, np.arange(samples), waveform)
+        flac = _encoded(np.stack([music, music[::-1]], axis=1), 44100, "FLAC", "PCM_16")
+        ogg = _encoded(np.stack([music, music[::-1]], axis=1), 44100, "OGG", "VORBIS")
         self.honest: dict[str, Callable[[], Awaitable[tuple[int, bytes]]]] = {
             "waveform as JSON": lambda: self._post(predict, f'{{"instances": [{numbers}]}}'.encode()),
             "WAV in base64": lambda: self._post(predict, encoded.encode()),

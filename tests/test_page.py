@@ -125,6 +125,19 @@ def test_the_table_says_in_numbers_what_the_strips_show(page, song):
         assert sum(map(float, row[1:])) == pytest.approx(1, abs=0.02)
 
 
+def test_nothing_runs_over_the_edge_of_a_narrow_window(page, song):
+    size = page.get_window_size()
+    page.set_window_size(500, 900)
+    try:
+        give(page, song)
+        wait_for(page, lambda _: is_shown(page, "result"))
+        page.find_element(By.TAG_NAME, "summary").click()
+        widths = page.execute_script("const d = document.documentElement; return [d.scrollWidth, d.clientWidth]")
+        assert widths[0] <= widths[1]
+    finally:
+        page.set_window_size(size["width"], size["height"])
+
+
 def test_what_the_server_refuses_is_said_and_the_next_song_works(page, song, tmp_path):
     bad = tmp_path / "letter.mp3"
     bad.write_text("to my aunt" * 100)

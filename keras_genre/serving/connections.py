@@ -6,12 +6,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from keras_genre.serving.protocol import format_error
 
-HEAD_SECONDS = 15.0
-
 
 class PatientProtocol(H11Protocol):
-    """HTTP/1.1 as uvicorn has it, with a limit of the time that a request's first line and headers take."""
+    """HTTP/1.1 as uvicorn has it, with a limit of the time that a request's first line and headers take.
 
+    Attributes
+    ----------
+    head_seconds : float > 0
+        The limit. Between two requests of a connection, uvicorn's own and shorter one holds.
+    """
+
+    head_seconds = 15.0
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -37,7 +42,7 @@ class PatientProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._cancel()
         elif self._head_timer is None and not self.transport.is_closing():
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._head_timer = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _cancel(self) -> None:
         if self._head_timer is not None:
@@ -47,7 +52,7 @@ class PatientProtocol(H11Protocol):
     def _give_up(self) -> None:
         self._head_timer = None
         if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
-            self._write_error("408 Request Timeout", f"no request within {HEAD_SECONDS:g} s")
+            self._write_error("408 Request Timeout", f"no request within {self.head_seconds:g} s")
 
     def _write_error(self, status: str, reason: str) -> None:
         body = format_error(reason)
