@@ -10,6 +10,7 @@ COMMANDS = {
     "train": "feature store -> trained network and report",
     "evaluate": "report on the clips of a split",
     "predict": "audio files -> genres",
+    "export": "run -> SavedModel for serving",
     "serve": "SavedModel -> HTTP server",
 }
 

@@ -83,3 +83,11 @@ class RunError(KerasGenreError):
 
 class ServingError(KerasGenreError):
     """A model cannot be served."""
+
+
+class SavedModelError(KerasGenreError):
+    """A SavedModel is missing, damaged or not one that this package exports."""
+
+
+class ExportError(KerasGenreError):
+    """A model cannot be exported, or what was exported does not say what the model says."""

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -23,7 +23,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A file to compute features of.
+    """A file to decode, or to compute features of.
 
     Attributes
     ----------
@@ -44,9 +44,13 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Extracted:
-    """What came of a job: frames (frames, dims) float32 and their duration, or an error; and warnings."""
+    """What came of a job: an error, or the duration and what was wanted; and warnings.
+
+    `extract` gives frames (frames, dims) float32, `decode` a waveform (samples,) float32.
+    """
 
     frames: np.ndarray | None = None
+    waveform: np.ndarray | None = None
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     error: str = ""
@@ -54,6 +58,15 @@ class Extracted:
 
 def extract(job: Job) -> Extracted:
     """Compute a file's feature frames, or find out why they cannot be computed."""
+    return _worked(job, lambda waveform: Extracted(frames=_finite_frames(waveform, job)))
+
+
+def decode(job: Job) -> Extracted:
+    """Decode a file to a waveform at the front end's rate, or find out why it cannot be decoded."""
+    return _worked(job, lambda waveform: Extracted(waveform=waveform))
+
+
+def _worked(job: Job, work: Callable[[np.ndarray], Extracted]) -> Extracted:
     from keras_genre import audio
 
     rate = job.front_end.sample_rate_hz
@@ -62,13 +75,13 @@ def extract(job: Job) -> Extracted:
             warnings.simplefilter("always")
             limits = audio.AudioLimits(min_seconds=job.min_seconds, max_seconds=job.max_seconds)
             waveform = audio.load(job.path, rate, limits, name=job.name)
-            frames = _finite_frames(waveform, job)
+            found = work(waveform)
     except AudioError as error:
         return Extracted(error=str(error))
     except MemoryError:
         return Extracted(error=f"{job.name}: too long for the memory of this machine; lower --max-seconds")
     own = tuple(str(w.message) for w in caught if w.category.__module__.startswith("keras_genre"))
-    return Extracted(frames, waveform.size / rate, own)
+    return dataclasses.replace(found, seconds=waveform.size / rate, warnings=own)
 
 
 def _finite_frames(waveform: np.ndarray, job: Job) -> np.ndarray:
@@ -87,27 +100,27 @@ def _finite_frames(waveform: np.ndarray, job: Job) -> np.ndarray:
     )
 
 
-def extract_all(jobs: Sequence[Job], processes: int) -> Iterator[Extracted]:
-    """Compute many files in worker processes and yield what came of them, in order.
+def extract_all(jobs: Sequence[Job], processes: int, work: Callable[[Job], Extracted] = extract) -> Iterator[Extracted]:
+    """Do `work`, `extract` or `decode`, on many files in worker processes and yield what came of them, in order.
 
     A file that kills its worker (a crash in a decoder, no memory) is a failure like any other; the rest go on.
     """
     position = 0
     while position < len(jobs):
         try:
-            for result in _extract_in_pool(jobs[position:], processes):
+            for result in _extract_in_pool(jobs[position:], processes, work):
                 position += 1
                 yield result
         except BrokenProcessPool:
             # Any of the files in flight may be the culprit: the first of them runs alone to find out.
             try:
-                yield from _extract_in_pool(jobs[position : position + 1], 1)
+                yield from _extract_in_pool(jobs[position : position + 1], 1, work)
             except BrokenProcessPool:
                 yield Extracted(error=f"{jobs[position].name}: killed the process that read it")
             position += 1
 
 
-def _extract_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[Extracted]:
+def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Callable[[Job], Extracted]) -> Iterator[Extracted]:
     # Fresh interpreters, because a fork of a process that runs TensorFlow can hang.
     context = multiprocessing.get_context("spawn")
     waiting: collections.deque[concurrent.futures.Future[Extracted]] = collections.deque()
@@ -117,7 +130,7 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int) -> Iterator[Extracted]
         try:
             for job in jobs:
                 with _settings_of_workers():
-                    waiting.append(pool.submit(extract, job))
+                    waiting.append(pool.submit(work, job))
                 # A bounded queue: results must not pile up in memory while the reader of them is busy.
                 if len(waiting) >= 4 * processes:
                     yield waiting.popleft().result()

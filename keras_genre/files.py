@@ -1,10 +1,12 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,14 +38,64 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         # mkstemp makes private files; what is published gets the permissions of any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_umask())
         sync(temporary)
         os.replace(temporary, path)
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
+    """Give an empty temporary folder beside `path`; on success all in it is synced and it takes the name `path`.
+
+    Parameters
+    ----------
+    path : Path or str
+        The folder to write. Its parent is made if missing.
+    replace : bool
+        Put it in place of a folder that is there already.
+
+    Yields
+    ------
+    Path
+        Where to write. If the block raises, that folder is removed and `path` stays as it was.
+
+    Raises
+    ------
+    FileExistsError
+        If `path` is there and is not to be replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}.", dir=path.parent))
+    old = temporary.with_name(f"{temporary.name}.old")
+    try:
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        for inner in (*temporary.rglob("*"), temporary):
+            sync(inner)
+        if path.exists():
+            if not replace:
+                raise FileExistsError(errno.EEXIST, "exists already", str(path))
+            os.rename(path, old)
+        try:
+            os.rename(temporary, path)
+        except OSError:
+            if old.exists():
+                os.rename(old, path)
+            raise
+        sync(path.parent)
+    finally:
+        for leftover in (temporary, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 @contextlib.contextmanager
@@ -68,7 +120,9 @@ def locked_folder(folder: Path | str) -> Iterator[None]:
                 f"{folder}: another process is writing here; wait for it or name another folder"
             ) from error
         for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
-            if leftover.is_file():
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
                 leftover.unlink()
         yield
     finally:

@@ -34,6 +34,12 @@ def window_starts(frames: int, window_frames: int) -> list[int]:
     return starts
 
 
+def window_starts_in_graph(frames: tf.Tensor, window_frames: int) -> tf.Tensor:
+    """Return what `window_starts` returns, int32 (windows,), for a number of frames that a graph finds out."""
+    last = frames - window_frames
+    return tf.unique(tf.concat([tf.range(0, last + 1, window_frames), last[tf.newaxis]], 0)).y
+
+
 def check_lengths(store: Store, rows: Sequence[int], window_frames: int) -> None:
     """Refuse clips that have no whole window.
 
@@ -199,9 +205,7 @@ def evaluation_windows(
     offsets = tf.range(window_frames)
 
     def cut(row: tf.Tensor, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        last = tf.shape(frames)[0] - window_frames
-        # The same places as `window_starts`, in the graph.
-        starts = tf.unique(tf.concat([tf.range(0, last + 1, window_frames), last[tf.newaxis]], 0)).y
+        starts = window_starts_in_graph(tf.shape(frames)[0], window_frames)
         return tf.gather(frames, starts[:, tf.newaxis] + offsets), tf.repeat(row, tf.size(starts))
 
     return (

@@ -11,14 +11,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keras_genre import cli, files
-from keras_genre.errors import ParameterError
-from keras_genre.extract import Job, extract_all
+from keras_genre.errors import AudioError, ParameterError
+from keras_genre.extract import Extracted, Job, extract_all
 from keras_genre.progress import Progress
-from keras_genre.runs import RunInfo, newest_run, read_run, require_audio_run
+from keras_genre.runs import newest_run, read_run, require_audio_run
+from keras_genre.saved_models import is_saved_model, read_saved_model, require_waveforms
 from keras_genre.train import RUNS
+
+if TYPE_CHECKING:
+    from keras_genre.prediction import Predictor
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -26,7 +30,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("keras_genre.predict", "Label audio files with genres.")
     parser.formatter_class = argparse.HelpFormatter
     parser.add_argument("files", nargs="+", metavar="FILE", help="audio files, and folders of them")
-    parser.add_argument("--model", type=Path, metavar="RUN", help="run folder (default: the newest run in runs/)")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="RUN",
+        help="run folder, or a SavedModel of keras_genre.export: NAME/1, or NAME for its newest version (default: the "
+        "newest run in runs/)",
+    )
     parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most probable genres")
     parser.add_argument("--timeline", action="store_true", help="show the course over time")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
@@ -68,13 +78,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     if options.top < 1 or (options.jobs is not None and options.jobs < 1):
         raise ParameterError("--top and --jobs must be at least 1")
-    run = options.model or newest_run(RUNS)
-    info = read_run(run)
-    require_audio_run(run, info)
+    model = options.model or newest_run(RUNS)
+    require_audio_model(model)
     paths, failures = listed_files(options.files)
-    results = predict_files(run, info, paths, failures, options)
+    from keras_genre.prediction import open_predictor
+
+    predictor = open_predictor(model)
+    results = predict_files(predictor, paths, failures, options)
     if options.csv:
-        files.write_text(options.csv, results_csv(results, info))
+        files.write_text(options.csv, results_csv(results, predictor.genres))
     if options.json:
         print(json.dumps(results, indent=2, ensure_ascii=False))
     failed = [result for result in results if "error" in result]
@@ -83,8 +95,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.SOME_FAILED if failed else cli.DONE
 
 
+def require_audio_model(model: Path) -> None:
+    """Refuse what is neither a run nor a SavedModel, or does not take audio, before TensorFlow is started for it.
+
+    Raises
+    ------
+    RunError, SavedModelError
+    """
+    if is_saved_model(model):
+        require_waveforms(model, read_saved_model(model))
+    else:
+        require_audio_run(model, read_run(model))
+
+
 def predict_files(
-    run: Path, info: RunInfo, paths: Sequence[Path], failures: dict[Path, str], options: argparse.Namespace
+    predictor: "Predictor", paths: Sequence[Path], failures: dict[Path, str], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
     """Classify files one after the other; print each result as it comes, unless JSON is wanted.
 
@@ -93,17 +118,13 @@ def predict_files(
     list of dict
         For each file what `Prediction.to_json` gives, or `{"file", "error"}`.
     """
-    from keras_genre.prediction import Predictor
-
-    front_end = info.header.front_end
-    assert front_end is not None
-    window_seconds = front_end.samples_of(info.params.window_frames) / front_end.sample_rate_hz
+    front_end = predictor.front_end
+    window_seconds = front_end.samples_of(predictor.window_frames) / front_end.sample_rate_hz
     jobs = [
         Job(path, str(path), front_end, window_seconds, options.max_seconds) for path in paths if path not in failures
     ]
     results: list[dict[str, Any]] = []
-    predictor = Predictor(run, info)
-    extracted = extract_all(jobs, options.jobs or os.cpu_count() or 1)
+    extracted = extract_all(jobs, options.jobs or os.cpu_count() or 1, predictor.work)
     with Progress(len(paths), "files") as progress:
         for path in paths:
             result: dict[str, Any]
@@ -113,10 +134,7 @@ def predict_files(
                 found = next(extracted)
                 for warning in found.warnings:
                     progress.say(f"warning: {warning}")
-                if found.frames is None:
-                    result = {"file": str(path), "error": found.error}
-                else:
-                    result = predictor.predict(str(path), found).to_json()
+                result = _result(predictor, str(path), found)
             progress.advance()
             if "error" in result:
                 progress.say(f"failed: {result['error']}")
@@ -124,6 +142,15 @@ def predict_files(
                 print("\n".join(result_lines(result, options.top, options.timeline)), flush=True)
             results.append(result)
     return results
+
+
+def _result(predictor: "Predictor", file: str, found: Extracted) -> dict[str, Any]:
+    if found.error:
+        return {"file": file, "error": found.error}
+    try:
+        return predictor.predict(file, found).to_json()
+    except AudioError as error:
+        return {"file": file, "error": str(error)}
 
 
 def result_lines(result: dict[str, Any], top: int, timeline: bool) -> list[str]:
@@ -138,16 +165,16 @@ def result_lines(result: dict[str, Any], top: int, timeline: bool) -> list[str]:
     return lines
 
 
-def results_csv(results: Sequence[dict[str, Any]], info: RunInfo) -> str:
+def results_csv(results: Sequence[dict[str, Any]], genres: Sequence[str]) -> str:
     """Return results as CSV text: file, genre, probability, error, then the probability of every genre."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["file", "genre", "probability", "error", *info.genres])
+    writer.writerow(["file", "genre", "probability", "error", *genres])
     for result in results:
         if "error" in result:
-            writer.writerow([result["file"], "", "", result["error"], *[""] * len(info.genres)])
+            writer.writerow([result["file"], "", "", result["error"], *[""] * len(genres)])
         else:
-            shares = [f"{result['probabilities'][genre]:.6f}" for genre in info.genres]
+            shares = [f"{result['probabilities'][genre]:.6f}" for genre in genres]
             writer.writerow([result["file"], result["genre"], f"{result['probability']:.6f}", "", *shares])
     return buffer.getvalue()
 

@@ -1,15 +1,29 @@
-"""From an audio file's frames to its genre, with a trained run."""
+"""From an audio file to its genre, with a trained run or with what was exported of one."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+import tensorflow as tf
 
-from keras_genre.extract import Extracted
+from keras_genre.errors import AudioError, SavedModelError
+from keras_genre.extract import Extracted, Job, decode, extract
 from keras_genre.metrics import softmax
+from keras_genre.params import FrontEndParams
 from keras_genre.pipeline import window_starts
-from keras_genre.runs import RunInfo, load_model
+from keras_genre.runs import load_model, read_run, require_audio_run
+from keras_genre.saved_models import (
+    INPUTS,
+    PROBABILITIES,
+    WAVEFORM,
+    WINDOW_PROBABILITIES,
+    is_saved_model,
+    read_saved_model,
+    require_waveforms,
+    version_folder,
+)
 from keras_genre.scoring import ClipScorer
 
 
@@ -49,20 +63,24 @@ class Prediction:
         }
 
 
-class Predictor:
-    """Classifies files by a run's network.
+class Predictor(Protocol):
+    """What classifies files.
 
-    Parameters
+    Attributes
     ----------
-    run : Path
-        The run folder.
-    info : RunInfo
-        What `runs.read_run` gave for it.
+    genres : tuple of str
+    front_end : FrontEndParams
+    window_frames : int > 0
+        Files that have not so many frames cannot be classified.
     """
 
-    def __init__(self, run: Path, info: RunInfo):
-        self._info = info
-        self._scorer = ClipScorer(load_model(run))
+    genres: tuple[str, ...]
+    front_end: FrontEndParams
+    window_frames: int
+
+    @property
+    def work(self) -> Callable[[Job], Extracted]:
+        """How far a worker process, which has no TensorFlow, shall read a file."""
 
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """Classify a file.
@@ -72,26 +90,115 @@ class Predictor:
         file : str
             Its name, for the result.
         extracted : Extracted
-            Its frames, at least a window of them, by the run's front end.
+            What `work` gave for it, without an error and with at least a window.
+
+        Raises
+        ------
+        AudioError
+            If it cannot be classified.
         """
-        front_end = self._info.header.front_end
-        assert front_end is not None and extracted.frames is not None
-        length = self._scorer.window_frames
-        starts = window_starts(len(extracted.frames), length)
+
+
+def open_predictor(model: Path) -> Predictor:
+    """Open a run folder or a SavedModel.
+
+    Raises
+    ------
+    RunError, SavedModelError
+        If it is missing or damaged, or does not take audio.
+    """
+    return SavedModelPredictor(model) if is_saved_model(model) else RunPredictor(model)
+
+
+class RunPredictor:
+    """Classifies files by a run's network, with the frames that it was trained on.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    """
+
+    def __init__(self, run: Path):
+        info = read_run(run)
+        require_audio_run(run, info)
+        assert info.header.front_end is not None
+        self.genres, self.front_end = info.genres, info.header.front_end
+        self._scorer = ClipScorer(load_model(run))
+        self.window_frames = self._scorer.window_frames
+        self.work = extract
+
+    def predict(self, file: str, extracted: Extracted) -> Prediction:
+        """See `Predictor`."""
+        assert extracted.frames is not None
+        starts = window_starts(len(extracted.frames), self.window_frames)
         frames = extracted.frames[:, : self._scorer.columns]
-        logits = self._scorer.windows(np.stack([frames[start : start + length] for start in starts]))
-        by_window = softmax(logits.astype(np.float64))
-        clip = softmax(logits.astype(np.float64).mean(axis=0))
-        genres = self._info.genres
-        return Prediction(
-            file,
-            {genres[i]: float(clip[i]) for i in np.argsort(-clip, kind="stable")},
-            [
-                (
-                    round(start * front_end.hop_seconds, 3),
-                    round(min((start + length) * front_end.hop_seconds, extracted.seconds), 3),
-                    dict(zip(genres, row.tolist(), strict=True)),
-                )
-                for start, row in zip(starts, by_window, strict=True)
-            ],
-        )
+        logits = self._scorer.windows(np.stack([frames[start : start + self.window_frames] for start in starts]))
+        logits = logits.astype(np.float64)
+        return prediction_of(file, self, extracted.seconds, starts, softmax(logits.mean(axis=0)), softmax(logits))
+
+
+class SavedModelPredictor:
+    """Classifies files by an exported model, which is sent their waveforms.
+
+    Parameters
+    ----------
+    model : Path
+        A version's folder, or the folder of a model, of which the highest version is taken.
+    """
+
+    def __init__(self, model: Path):
+        params = read_saved_model(model)
+        require_waveforms(model, params)
+        assert params.front_end is not None
+        self.genres, self.front_end, self.window_frames = params.genres, params.front_end, params.window_frames
+        folder = version_folder(model)
+        try:
+            self._model = tf.saved_model.load(str(folder))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise SavedModelError(f"{folder}: cannot be loaded ({error})") from error
+        self._classify = self._model.signatures[WAVEFORM]
+        self.work = decode
+
+    def predict(self, file: str, extracted: Extracted) -> Prediction:
+        """See `Predictor`."""
+        assert extracted.waveform is not None
+        starts = window_starts(self.front_end.frames_of(extracted.waveform.size), self.window_frames)
+        try:
+            outputs = self._classify(**{INPUTS[WAVEFORM]: tf.constant(extracted.waveform[np.newaxis])})
+        except tf.errors.InvalidArgumentError as error:
+            raise AudioError(f"{file}: the model refuses it ({error.message.splitlines()[-1]})") from error
+        clip, by_window = (outputs[name].numpy()[0] for name in (PROBABILITIES, WINDOW_PROBABILITIES))
+        return prediction_of(file, self, extracted.seconds, starts, clip, by_window)
+
+
+def prediction_of(
+    file: str, predictor: Predictor, seconds: float, starts: Sequence[int], clip: np.ndarray, by_window: np.ndarray
+) -> Prediction:
+    """Give probabilities their genres and their times.
+
+    Parameters
+    ----------
+    file : str
+    predictor : Predictor
+        What the probabilities are of.
+    seconds : float
+        Duration of the file.
+    starts : sequence of int
+        First frames of the windows.
+    clip : np.ndarray [shape=(genres,)]
+    by_window : np.ndarray [shape=(windows, genres)]
+    """
+    genres, hop_seconds = predictor.genres, predictor.front_end.hop_seconds
+    return Prediction(
+        file,
+        {genres[i]: float(clip[i]) for i in np.argsort(-clip, kind="stable")},
+        [
+            (
+                round(start * hop_seconds, 3),
+                round(min((start + predictor.window_frames) * hop_seconds, seconds), 3),
+                dict(zip(genres, row.tolist(), strict=True)),
+            )
+            for start, row in zip(starts, by_window, strict=True)
+        ],
+    )

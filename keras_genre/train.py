@@ -14,6 +14,7 @@ from pathlib import Path
 from keras_genre import cli
 from keras_genre.datasets.options import add_split_options, apply_split_options
 from keras_genre.errors import ParameterError
+from keras_genre.export import export_after_training
 from keras_genre.models.presets import DEFAULT_PRESET, PRESETS, preset
 from keras_genre.params import ScheduleParams, TrainParams, to_json
 from keras_genre.progress import format_seconds
@@ -34,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="STORE", help="feature store (default: the embedded one)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-TIME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--no-export", action="store_true", help="write no SavedModel into the run folder")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folder")
     recipe = parser.add_argument_group("recipe (default: the preset's)")
     recipe.add_argument("--features", metavar="KIND", help="feature kind")
@@ -129,12 +131,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     draw_history(out)
     split = "test" if store.rows_of("test") else "validation"
     if not store.rows_of(split):
-        print(f"no clips to test on\nrun folder: {out}")
-        return cli.DONE
-    scores = evaluate(out, split)
-    if split == "validation":
-        cli.say("note: no test clips; the validation clips chose the epoch, so this figure flatters")
-    print(f"{split} {scores.sentence()}")
+        print("no clips to test on")
+    else:
+        scores = evaluate(out, split)
+        if split == "validation":
+            cli.say("note: no test clips; the validation clips chose the epoch, so this figure flatters")
+        print(f"{split} {scores.sentence()}")
+    if not options.no_export:
+        print(f"SavedModel: {export_after_training(out)}")
     print(f"run folder: {out} ({format_seconds(time.monotonic() - started)})")
     return cli.DONE
 

@@ -2,6 +2,7 @@
 
 import functools
 import io
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,3 +65,23 @@ def toy_store(tmp_path_factory):
     from toys import make_toy_store
 
     return make_toy_store(tmp_path_factory.mktemp("stores") / "toy")
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """A run of windows of just a second, its export and what the verification found; tests only read them."""
+    from toys import make_untrained_run, toy_params
+
+    from keras_genre.exporting import export_saved_model
+    from keras_genre.verification import Checks
+
+    folder = tmp_path_factory.mktemp("exported")
+    run = make_untrained_run(folder / "run", toy_params(window_frames=43))
+    music = {}
+    if (SHARED_DATA / "gtzan_mini").is_dir():
+        from keras_genre import audio
+
+        music = {"a clip of disco": audio.load(SHARED_DATA / "gtzan_mini" / "disco.00000.flac", 22050)}
+    out = folder / "saved_models" / "toy" / "1"
+    found = export_saved_model(run, out, checks=Checks(music=music))
+    return types.SimpleNamespace(run=run, version=out, name=out.parent, verification=found, music=music)

@@ -122,11 +122,13 @@ def test_a_second_process_is_told_that_the_folder_is_in_use(tmp_path):
 
 def test_a_killed_writer_frees_the_folder_and_its_half_file_is_cleared(tmp_path):
     (tmp_path / "shard-00000.json").write_text("whole")
-    (tmp_path / f"{files.PARTIAL_PREFIX}folder").mkdir()
     command = [sys.executable, "-c", HOLDER, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         try:
             assert holder.stdout.readline() == "holding\n"
+            half_folder = tmp_path / f"{files.PARTIAL_PREFIX}1.x"
+            half_folder.mkdir()
+            (half_folder / "a.txt").write_text("half a fi")
             assert len(names(tmp_path)) == 3
             with pytest.raises(FolderInUseError), files.locked_folder(tmp_path):
                 pass
@@ -134,4 +136,45 @@ def test_a_killed_writer_frees_the_folder_and_its_half_file_is_cleared(tmp_path)
             holder.send_signal(signal.SIGKILL)
     assert len(names(tmp_path)) == 3
     with files.locked_folder(tmp_path):
-        assert names(tmp_path) == [f"{files.PARTIAL_PREFIX}folder", "shard-00000.json"]
+        assert names(tmp_path) == ["shard-00000.json"]
+
+
+def fill(folder, content):
+    (folder / "deep").mkdir()
+    (folder / "deep" / "a.txt").write_text(content)
+
+
+def test_a_folder_is_written_whole_beside_its_place(tmp_path):
+    path = tmp_path / "models" / "1"
+    with umask(0o022), files.atomic_folder(path) as temporary:
+        fill(temporary, "new")
+        assert not path.exists()
+        assert temporary.parent == path.parent
+    assert names(path.parent) == ["1"]
+    assert (path / "deep" / "a.txt").read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+def test_a_folder_that_is_there_stays_unless_it_is_to_be_replaced(tmp_path):
+    path = tmp_path / "1"
+    path.mkdir()
+    fill(path, "old")
+    with pytest.raises(FileExistsError, match="1"), files.atomic_folder(path) as temporary:
+        fill(temporary, "new")
+    assert (path / "deep" / "a.txt").read_text() == "old"
+    with files.atomic_folder(path, replace=True) as temporary:
+        fill(temporary, "new")
+    assert (path / "deep" / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["1"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_an_error_while_writing_a_folder_leaves_the_old_one_and_nothing_else(tmp_path, error):
+    path = tmp_path / "1"
+    path.mkdir()
+    fill(path, "old")
+    with pytest.raises(error), files.atomic_folder(path, replace=True) as temporary:
+        fill(temporary, "half of the ne")
+        raise error
+    assert (path / "deep" / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["1"]

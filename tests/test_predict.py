@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,10 +13,13 @@ import soundfile
 from toys import make_toy_store, toy_params
 
 from keras_genre import audio
+from keras_genre.errors import RunError, SavedModelError
 from keras_genre.features.reference import waveform_to_frames
 from keras_genre.metrics import softmax
 from keras_genre.params import FrontEndParams
 from keras_genre.pipeline import window_starts
+from keras_genre.predict import main, require_audio_model
+from keras_genre.prediction import open_predictor
 from keras_genre.runs import load_model
 from keras_genre.store import StoreHeader
 from keras_genre.training import make_plan, train
@@ -166,3 +170,47 @@ def test_a_run_on_imported_features_is_refused_with_the_reason(tmp_path):
     assert result.returncode == 1
     assert "cannot be computed from audio" in result.stderr
     assert result.stdout == ""
+
+
+def test_a_saved_model_says_of_files_of_any_format_what_its_run_says(exported, encode, tmp_path, capsys, monkeypatch):
+    (tmp_path / "a.wav").write_bytes(encode("WAV", "PCM_24", seconds=3.3))
+    (tmp_path / "b.mp3").write_bytes(encode("MP3", sample_rate_hz=22050, channels=1, seconds=2.0))
+    (tmp_path / "c.ogg").write_bytes(b"no audio at all" * 100)
+    (tmp_path / "d.flac").write_bytes(encode("FLAC", "PCM_16", seconds=0.5))
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for name in ("run", "name", "version"):
+        model = str(getattr(exported, name))
+        assert main(["a.wav", "b.mp3", "c.ogg", "d.flac", "--json", "--model", model]) == 1
+        found[name] = json.loads(capsys.readouterr().out)
+    assert found["name"] == found["version"]
+    for ours, theirs in zip(found["run"], found["version"], strict=True):
+        assert list(ours) == list(theirs)
+        if "error" in ours:
+            assert ours == theirs
+            continue
+        assert theirs["probabilities"] == pytest.approx(ours["probabilities"], abs=1e-5)
+        assert (theirs["genre"], theirs["file"]) == (ours["genre"], ours["file"])
+        for one, other in zip(ours["windows"], theirs["windows"], strict=True):
+            assert one["start_seconds"] == other["start_seconds"]
+            assert one["end_seconds"] == other["end_seconds"]
+            assert one["probabilities"] == pytest.approx(other["probabilities"], abs=1e-5)
+    assert [("error" in result) for result in found["run"]] == [False, False, True, True]
+
+
+def test_what_is_no_model_is_refused_before_tensorflow_is_started(exported, tmp_path):
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(SavedModelError, match="was not exported by keras_genre"):
+        require_audio_model(tmp_path)
+    with pytest.raises(RunError, match="no run here"):
+        require_audio_model(tmp_path / "1" / "deeper")
+    require_audio_model(exported.name)
+    require_audio_model(exported.run)
+
+
+def test_a_damaged_saved_model_is_named(exported, tmp_path):
+    shutil.copytree(exported.version, tmp_path / "1")
+    (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
+    with pytest.raises(SavedModelError, match="cannot be loaded"):
+        open_predictor(tmp_path)

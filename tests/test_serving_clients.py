@@ -111,14 +111,15 @@ def test_warm_up_requests_are_tensorflow_servings_messages(tmp_path):
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
-    from keras_genre.serving.warmup import WARMUP_FILE, warmup_requests
+    from keras_genre.saved_models import WARMUP
+    from keras_genre.serving.warmup import warmup_requests
 
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     write_warmup_request(tmp_path, {"waveform": array})
-    [record] = tf.data.TFRecordDataset(str(tmp_path / WARMUP_FILE))
+    [record] = tf.data.TFRecordDataset(str(tmp_path / WARMUP))
     log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
     np.testing.assert_array_equal(tf.make_ndarray(log.predict_log.request.inputs["waveform"]), array)
-    with tf.io.TFRecordWriter(str(tmp_path / WARMUP_FILE)) as writer:
+    with tf.io.TFRecordWriter(str(tmp_path / WARMUP)) as writer:
         writer.write(log.SerializeToString())
         writer.write(prediction_log_pb2.PredictionLog(regress_log={}).SerializeToString())
     [(name, inputs)] = warmup_requests(tmp_path)

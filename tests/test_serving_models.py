@@ -220,7 +220,7 @@ def test_a_damaged_model_is_a_version_that_fails(toy, tmp_path):
 
 def test_what_a_model_says_of_itself_makes_it_classify_audio(toy, half):
     contract = Servable(toy, 1).contract
-    assert contract == AudioContract(GENRES, RATE, (WINDOW_FRAMES - 1) * HOP, 0.5, 0.01)
+    assert contract == AudioContract(GENRES, RATE, (WINDOW_FRAMES - 1) * HOP, WINDOW_FRAMES, HOP)
     assert "waveform" in Servable(half, 1).contract
 
 
@@ -233,7 +233,7 @@ def test_what_a_model_says_of_itself_makes_it_classify_audio(toy, half):
         ("params.json", "{", "params.json"),
         ("params.json", "[]", "sample_rate_hz must be a positive number"),
         ("params.json", '{"sample_rate_hz": "fast"}', "sample_rate_hz must be a positive number"),
-        ("params.json", '{"sample_rate_hz": 8000, "window_seconds": NaN}', "window_seconds must be a positive number"),
+        ("params.json", '{"sample_rate_hz": 8000, "hop_seconds": NaN}', "hop_seconds must be a positive number"),
     ],
 )
 def test_without_the_parts_of_the_contract_there_is_no_audio_but_a_reason(toy, tmp_path, file, content, words):

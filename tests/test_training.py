@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from toys import make_toy_store, toy_clips, toy_params
+from toys import GENRES, make_toy_store, toy_clips, toy_params
 
 from keras_genre.errors import FolderInUseError, ParameterError, RunError, StoreError
 from keras_genre.files import locked_folder
@@ -16,6 +16,7 @@ from keras_genre.metrics import cross_entropy
 from keras_genre.params import ScheduleParams
 from keras_genre.pipeline import label_rows
 from keras_genre.runs import best_epoch, load_model, newest_run, read_history, read_run
+from keras_genre.saved_models import read_saved_model
 from keras_genre.schedules import plateau_rates
 from keras_genre.scoring import score_clips
 from keras_genre.training import make_plan, train
@@ -94,7 +95,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
             *(*flags, "--schedule", "plateau", "--out", out, *more),
         ]
 
-    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    subprocess.run(command(tmp_path / "whole", "--no-export"), check=True, capture_output=True)
     killed = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     history = tmp_path / "killed" / "history.csv"
     while not history.is_file() or len(history.read_text().splitlines()) < 4:
@@ -109,6 +110,10 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
     assert "6 clips" in result.stdout
     names = {path.name for path in (tmp_path / "killed").iterdir()}
+    assert not (tmp_path / "whole" / "saved_model").exists()
+    exported = tmp_path / "killed" / "saved_model" / "1"
+    assert f"SavedModel: {exported}" in result.stdout
+    assert read_saved_model(exported).genres == GENRES
     assert {"loss.png", "accuracy.png", "learning_rate.png", "confusion.png", "predictions.csv", "report.md"} <= names
 
 

@@ -55,3 +55,33 @@ def make_toy_store(path: Path, clips: list[Clip] | None = None, header: StoreHea
 def toy_params(**changes) -> TrainParams:
     """`TOY_PARAMS` with some changed."""
     return dataclasses.replace(TOY_PARAMS, **changes)
+
+
+def make_untrained_run(path: Path, params: TrainParams, header: StoreHeader | None = None, columns: int = 0) -> Path:
+    """Write a run folder with random weights of a size that lets every frame count, over frames of music-like size."""
+    import keras
+
+    from keras_genre.models.networks import build_model
+    from keras_genre.runs import MODEL, RunInfo, write_run
+    from keras_genre.training import versions
+
+    header = header or StoreHeader.of(FrontEndParams(params.features))
+    columns = columns or header.columns_of(params.features)
+    keras.utils.set_random_seed(params.seed)
+    mean, deviation = (np.array(values, np.float32) for values in zip(*_FRAME_SIZES[params.features], strict=True))
+    model = build_model(params.model, params.window_frames, columns, len(GENRES), mean, deviation**2)
+    logits = model.get_layer("logits")
+    logits.set_weights([8 * logits.kernel.numpy(), np.linspace(-0.2, 0.2, len(GENRES))])
+    path.mkdir(parents=True)
+    model.save(path / MODEL)
+    write_run(path, RunInfo("toy", params, header, columns, GENRES, "nowhere", {}, (), versions()))
+    return path
+
+
+_MFCC_SIZES = [(-150.0, 100.0), (100.0, 30.0), *[(0.0, 20.0)] * 11]
+_FRAME_SIZES = {
+    "spectral33": [*_MFCC_SIZES, (2000.0, 700.0), *[(0.4, 0.3)] * 12, *[(20.0, 5.0)] * 7],
+    "mfcc13": _MFCC_SIZES,
+    "log_mel128": [(-45.0, 15.0)] * 128,
+}
+"""Mean and deviation of each value of a frame, roughly, for a toy network to standardise with."""

@@ -18,10 +18,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from keras_genre.saved_models import PROBABILITIES, WINDOW_PROBABILITIES
 from keras_genre.serving import protocol
 from keras_genre.serving.batching import Batcher
 from keras_genre.serving.bodies import Body, Memory, overloaded, refusal
-from keras_genre.serving.contract import PROBABILITIES, WAVEFORM, WINDOW_PROBABILITIES, AudioContract
+from keras_genre.serving.contract import WAVEFORM, AudioContract
 from keras_genre.serving.decoding import DecoderPool
 from keras_genre.serving.models import MAX_VERSION, ModelVersions, Servable
 from keras_genre.serving.monitoring import Metrics

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from keras_genre.errors import ParameterError
+from keras_genre.pipeline import window_starts
+from keras_genre.prediction import Prediction
+from keras_genre.saved_models import ASSETS, INPUTS, LABELS, PARAMS, PROBABILITIES, WINDOW_PROBABILITIES
 from keras_genre.serving.protocol import DEFAULT_SIGNATURE, RequestError, Signature
 
-WAVEFORM, PROBABILITIES, WINDOW_PROBABILITIES = "waveform", "probabilities", "window_probabilities"
+WAVEFORM = INPUTS[DEFAULT_SIGNATURE]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +29,15 @@ class AudioContract:
     sample_rate_hz : int > 0
     minimum_samples : int > 0
         Fewer samples make no window.
-    window_seconds, hop_seconds : float > 0
-        Length of a window and the grid on which windows start.
+    window_frames, hop_samples : int > 0
+        Length of a window, and of the step from frame to frame.
     """
 
     genres: tuple[str, ...]
     sample_rate_hz: int
     minimum_samples: int
-    window_seconds: float
-    hop_seconds: float
+    window_frames: int
+    hop_samples: int
 
     def require_usable(self, inputs: Mapping[str, np.ndarray], signature: Signature, max_seconds: float) -> None:
         """Refuse inputs that the model would compute nonsense from, or for too long.
@@ -69,29 +72,20 @@ class AudioContract:
         probabilities : np.ndarray [shape=(genres,)]
         windows : np.ndarray [shape=(windows, genres)]
         """
-        ranked = np.argsort(-probabilities, kind="stable")
-        return {
-            "file": file,
-            "genre": self.genres[ranked[0]],
-            "probability": float(probabilities[ranked[0]]),
-            "probabilities": {self.genres[i]: float(probabilities[i]) for i in ranked},
-            "windows": [
-                {
-                    "start_seconds": round(start, 3),
-                    "end_seconds": round(end, 3),
-                    "probabilities": dict(zip(self.genres, row.tolist(), strict=True)),
-                }
-                for (start, end), row in zip(self._times(samples, len(windows)), windows, strict=True)
+        starts = window_starts(1 + samples // self.hop_samples, self.window_frames)
+        seconds, hop_seconds = samples / self.sample_rate_hz, self.hop_samples / self.sample_rate_hz
+        return Prediction(
+            file,
+            {self.genres[i]: float(probabilities[i]) for i in np.argsort(-probabilities, kind="stable")},
+            [
+                (
+                    round(start * hop_seconds, 3),
+                    round(min((start + self.window_frames) * hop_seconds, seconds), 3),
+                    dict(zip(self.genres, row.tolist(), strict=True)),
+                )
+                for start, row in zip(starts, windows, strict=True)
             ],
-        }
-
-    def _times(self, samples: int, windows: int) -> list[tuple[float, float]]:
-        """Return when windows start and end: one after the other, the last one ending with the last frame."""
-        seconds = samples / self.sample_rate_hz
-        frames = 1 + math.floor(seconds / self.hop_seconds + 1e-9)
-        last = max(frames * self.hop_seconds - self.window_seconds, 0.0)
-        starts = [min(number * self.window_seconds, last) for number in range(windows)]
-        return [(start, min(start + self.window_seconds, seconds)) for start in starts]
+        ).to_json()
 
 
 def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioContract | str:
@@ -115,13 +109,13 @@ def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioCon
         or not {PROBABILITIES, WINDOW_PROBABILITIES} <= set(signature.outputs)
     ):
         return f"its signature {DEFAULT_SIGNATURE} does not take {WAVEFORM} and give {WINDOW_PROBABILITIES}"
-    labels, params = folder / "assets" / "labels.txt", folder / "assets" / "params.json"
+    labels, params = folder / ASSETS / LABELS, folder / ASSETS / PARAMS
     try:
         genres = tuple(line.strip() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip())
         values = json.loads(params.read_text(encoding="utf-8"))
         rate = int(_positive(values, "sample_rate_hz"))
-        window_seconds = _positive(values, "window_seconds")
         hop_seconds = _positive(values, "hop_seconds")
+        window_frames = round(_positive(values, "window_seconds") / hop_seconds)
         minimum_samples = int(_positive(values, "minimum_samples"))
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
@@ -129,7 +123,7 @@ def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioCon
         return f"{params}: {error}"
     if (outputs := signature.outputs[PROBABILITIES].shape) and outputs[-1] not in (None, len(genres)):
         return f"{labels}: has {len(genres)} lines for {outputs[-1]} outputs"
-    return AudioContract(genres, rate, minimum_samples, window_seconds, hop_seconds)
+    return AudioContract(genres, rate, minimum_samples, window_frames, round(hop_seconds * rate))
 
 
 def _positive(values: Any, name: str) -> float:

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
+from google.protobuf import json_format
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 
 from keras_genre.serving.contract import WAVEFORM, AudioContract, read_contract
 from keras_genre.serving.protocol import DEFAULT_SIGNATURE, RequestError, Signature, TensorSpec
@@ -47,8 +51,6 @@ class Servable:
     """
 
     def __init__(self, folder: Path, version: int):
-        import tensorflow as tf
-
         self.folder = folder
         self.version = version
         definitions = _signature_definitions(folder)
@@ -88,8 +90,6 @@ class Servable:
         RequestError
             With TensorFlow's reason, if the model refuses the values.
         """
-        import tensorflow as tf
-
         try:
             tensors = {key: tf.constant(array, self._dtypes[name][key]) for key, array in inputs.items()}
             return {key: tensor.numpy() for key, tensor in self._functions[name](**tensors).items()}
@@ -105,8 +105,6 @@ def _reason_of(message: str) -> str:
 
 
 def _signature_definitions(folder: Path) -> dict[str, Any]:
-    from tensorflow.core.protobuf import saved_model_pb2
-
     saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     for graph in saved_model.meta_graphs:
         if set(graph.meta_info_def.tags) == {SERVE_TAG}:
@@ -115,8 +113,6 @@ def _signature_definitions(folder: Path) -> dict[str, Any]:
 
 
 def _signature(name: str, definition: Any) -> Signature:
-    from tensorflow.core.framework import types_pb2
-
     def spec(tensor: Any) -> TensorSpec:
         shape = None
         if not tensor.tensor_shape.unknown_rank:
@@ -131,8 +127,6 @@ def _signature(name: str, definition: Any) -> Signature:
 
 
 def _as_json(message: Any) -> Any:
-    from google.protobuf import json_format
-
     options: dict[str, Any] = {"preserving_proto_field_name": True}
     try:
         return json_format.MessageToDict(message, always_print_fields_with_no_presence=True, **options)

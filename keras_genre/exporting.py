@@ -1,0 +1,183 @@
+"""From a run to a SavedModel that is known to say what the run says."""
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_genre import files
+from keras_genre.features.layers import FrontEnd
+from keras_genre.models.networks import build_model
+from keras_genre.params import FrontEndParams, ModelParams
+from keras_genre.pcm_graph import decode_pcm16
+from keras_genre.runs import RunInfo, load_model, read_run
+from keras_genre.saved_models import (
+    ENCODED,
+    FEATURES,
+    INPUTS,
+    LABELS,
+    PARAMS,
+    WARMUP,
+    WAVEFORM,
+    SavedModelParams,
+    require_free,
+)
+from keras_genre.serving_graph import ServingGraph
+from keras_genre.training import versions
+from keras_genre.verification import PROBE, Checks, CleanProcess, Verification, verify
+from keras_genre.warmup import warmup_record, write_warmup
+
+WARMUP_SECONDS = 30.0
+
+
+def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: Checks | None = None) -> Verification:
+    """Export a run's network and front end as a SavedModel, and verify it before it takes its name.
+
+    Parameters
+    ----------
+    run : Path
+        The run folder.
+    out : Path
+        The version's folder, `NAME/1`.
+    replace : bool
+        Put it in the place of a version that is there already.
+    checks : Checks, optional
+        What to verify; everything by default.
+
+    Returns
+    -------
+    Verification
+        What was found, all of it within the tolerances.
+
+    Raises
+    ------
+    RunError
+        If the run cannot be read.
+    ExportError
+        If `out` is there already, or the verification fails. Nothing is left at `out` then, or what was there.
+    """
+    require_free(out, replace)
+    info = read_run(run)
+    model = load_model(run)
+    params = saved_model_params(info)
+    versions_folder = out.resolve().parent
+    is_new = not versions_folder.exists()
+    try:
+        with (
+            files.locked_folder(versions_folder),
+            files.atomic_folder(out, replace=replace) as folder,
+            CleanProcess(PROBE) as process,
+        ):
+            write_saved_model(folder, cpu_twin(model, info.params.model), params, versions_folder.name)
+            return verify(folder, model, params, checks or Checks(), process)
+    finally:
+        if is_new:
+            # Fails, as it should, where the version is in it.
+            with contextlib.suppress(OSError):
+                versions_folder.rmdir()
+
+
+def saved_model_params(info: RunInfo) -> SavedModelParams:
+    """Return what the export of a run says of itself."""
+    length = info.params.window_frames
+    front_end = front_end_of(info)
+    return SavedModelParams(
+        preset=info.preset,
+        genres=info.genres,
+        signatures=(WAVEFORM, FEATURES, ENCODED) if front_end else (FEATURES,),
+        features=info.params.features,
+        dims=info.columns,
+        window_frames=length,
+        window_seconds=length * info.header.hop_seconds,
+        hop_seconds=info.header.hop_seconds,
+        sample_rate_hz=front_end.sample_rate_hz if front_end else None,
+        minimum_samples=front_end.samples_of(length) if front_end else None,
+        front_end=front_end,
+        network=info.params.model,
+        versions={"training": info.versions, "export": versions()},
+    )
+
+
+def front_end_of(info: RunInfo) -> FrontEndParams | None:
+    """Return the front end that makes just the columns that a run's network takes; None if that is not known."""
+    front_end = info.header.front_end
+    return front_end and dataclasses.replace(front_end, kind=info.params.features)
+
+
+def cpu_twin(model: keras.Model, params: ModelParams) -> keras.Model:
+    """Return a network that gives the logits of `model` on any device.
+
+    cuDNN's kernels run on a GPU only, and with recurrent dropout a network draws random numbers in inference too,
+    which it does not use: the twin has neither.
+    """
+    plain = dataclasses.replace(params, dropout=0.0, lstm_inner_dropout=0.0, lstm_recurrent_dropout=0.0)
+    _, window_frames, dims = model.input_shape
+    twin = build_model(plain, window_frames, dims, model.output_shape[-1], use_cudnn=False)
+    twin.set_weights(model.get_weights())
+    # It derives from its weights, at this call only, what it computes with.
+    twin.get_layer("standardisation").finalize_state()
+    return twin
+
+
+def write_saved_model(folder: Path, network: keras.Model, params: SavedModelParams, name: str) -> None:
+    """Write a SavedModel with its assets and warm-up requests.
+
+    Parameters
+    ----------
+    folder : Path
+    network : keras.Model
+        What `cpu_twin` gave.
+    params : SavedModelParams
+    name : str
+        What a server will call the model.
+    """
+    graph = serving_graph(network, params)
+    root = graph.root()
+    with tempfile.TemporaryDirectory() as assets:
+        for file, content in ((LABELS, labels_text(params)), (PARAMS, files.json_text(dataclasses.asdict(params)))):
+            path = Path(assets) / file
+            path.write_text(content, encoding="utf-8")
+            setattr(root, path.stem, tf.saved_model.Asset(str(path)))
+        tf.saved_model.save(root, str(folder), graph.signatures())
+    write_warmup(folder / WARMUP, warmup_records(name, params))
+
+
+def labels_text(params: SavedModelParams) -> str:
+    """Return `labels.txt`: a genre a line."""
+    return "".join(f"{genre}\n" for genre in params.genres)
+
+
+def serving_graph(network: keras.Model, params: SavedModelParams) -> ServingGraph:
+    """Put a network and the front end that its parameters name together."""
+    if params.front_end is None:
+        return ServingGraph(network, params)
+    rate = params.front_end.sample_rate_hz
+    return ServingGraph(network, params, FrontEnd(params.front_end), lambda encoded: decode_pcm16(encoded, rate))
+
+
+def warmup_records(name: str, params: SavedModelParams) -> Iterator[bytes]:
+    """Yield a request of silence for every signature, as serialised PredictionLog messages."""
+    frames = params.window_frames + 1
+    for signature in params.signatures:
+        if signature == FEATURES:
+            tensor = _zeros((1, frames, params.dims))
+        else:
+            assert params.sample_rate_hz is not None and params.minimum_samples is not None
+            samples = max(params.minimum_samples, round(WARMUP_SECONDS * params.sample_rate_hz))
+            if signature == WAVEFORM:
+                tensor = _zeros((1, samples))
+            else:
+                silence = np.zeros((params.minimum_samples, 1), np.float32)
+                tensor = tf.constant([tf.audio.encode_wav(silence, params.sample_rate_hz).numpy()])
+        yield warmup_record(name, signature, {INPUTS[signature]: tensor})
+
+
+def _zeros(shape: tuple[int, ...]) -> Any:
+    # One value that stands for all keeps the file small.
+    return tf.make_tensor_proto(0.0, tf.float32, shape)

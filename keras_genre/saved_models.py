@@ -1,0 +1,165 @@
+"""Exported models as their users see them: where they are and what they say of themselves.
+
+```
+NAME/1/                        a version; a server takes the one with the highest number
+  saved_model.pb  variables/   the graph: core TensorFlow operations only
+  assets/labels.txt            a genre a line, in the order of the outputs
+  assets/params.json           `SavedModelParams`
+  assets.extra/tf_serving_warmup_requests
+```
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from keras_genre.errors import ExportError, ParameterError, SavedModelError
+from keras_genre.params import FrontEndParams, ModelParams, from_json
+
+GRAPH = "saved_model.pb"
+LABELS, PARAMS = "labels.txt", "params.json"
+ASSETS = "assets"
+WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
+
+WAVEFORM, FEATURES, ENCODED = "serving_default", "features", "encoded"
+"""Names of the signatures."""
+
+INPUTS = {WAVEFORM: "waveform", FEATURES: "frames", ENCODED: "encoded"}
+"""Signature -> name of its input."""
+
+PROBABILITIES, WINDOW_PROBABILITIES = "probabilities", "window_probabilities"
+"""Names of the outputs, the same of every signature."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedModelParams:
+    """What an exported model expects and gives: the content of `assets/params.json`.
+
+    Attributes
+    ----------
+    preset : str
+        Name of the preset that the network was trained by.
+    genres : tuple of str
+        The outputs in order; `labels.txt` holds the same.
+    signatures : tuple of str
+        Of `serving_default`, `features` and `encoded`; `features` alone if nothing is known of how the features were
+        made from audio.
+    features : str
+        Feature kind.
+    dims : int > 0
+        Values a frame, of the `features` signature.
+    window_frames : int > 0
+        Length of a window; also the least number of frames that a clip must have.
+    window_seconds, hop_seconds : float >= 0
+        Durations that a window and a step from frame to frame stand for; 0 if unknown.
+    sample_rate_hz : int or None
+        Of the waveforms; None without a signature for them.
+    minimum_samples : int or None
+        The shortest waveform that holds a window.
+    front_end : FrontEndParams or None
+        How the graph makes frames of a waveform.
+    network : ModelParams
+    versions : dict
+        Of Python and the libraries, at the training and at the export: `{"training": {...}, "export": {...}}`.
+    """
+
+    preset: str
+    genres: tuple[str, ...]
+    signatures: tuple[str, ...]
+    features: str
+    dims: int
+    window_frames: int
+    window_seconds: float
+    hop_seconds: float
+    sample_rate_hz: int | None
+    minimum_samples: int | None
+    front_end: FrontEndParams | None
+    network: ModelParams
+    versions: dict[str, dict[str, str]]
+
+
+def is_saved_model(path: Path | str) -> bool:
+    """Tell whether a folder is a SavedModel, or holds numbered versions of one."""
+    return (Path(path) / GRAPH).is_file() or bool(versions(path))
+
+
+def versions(path: Path | str) -> list[int]:
+    """Return the numbers of the versions in a model's folder, in ascending order."""
+    folder = Path(path)
+    if not folder.is_dir():
+        return []
+    return sorted(int(inner.name) for inner in folder.iterdir() if is_version(inner) and (inner / GRAPH).is_file())
+
+
+def is_version(path: Path | str) -> bool:
+    """Tell whether a folder's name is one that TensorFlow Serving takes for a version: a plain positive number."""
+    name = Path(path).name
+    return name.isascii() and name.isdigit() and name == str(int(name)) and int(name) > 0
+
+
+def version_folder(path: Path | str) -> Path:
+    """Return the folder of the SavedModel that a path names: itself, or the version with the highest number in it.
+
+    Raises
+    ------
+    SavedModelError
+        If there is none.
+    """
+    path = Path(path)
+    if (path / GRAPH).is_file():
+        return path
+    found = versions(path)
+    if not found:
+        raise SavedModelError(
+            f"{path}: no SavedModel here; make one with python -m keras_genre.export RUN --out {path}/1"
+        )
+    return path / str(found[-1])
+
+
+def read_saved_model(path: Path | str) -> SavedModelParams:
+    """Read what an exported model says of itself.
+
+    Parameters
+    ----------
+    path : Path or str
+        A version's folder, or the model's; of that the highest version is read.
+
+    Raises
+    ------
+    SavedModelError
+        If there is none, or it is damaged or was not exported by this package.
+    """
+    file = version_folder(path) / ASSETS / PARAMS
+    try:
+        return from_json(SavedModelParams, json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise SavedModelError(f"{path}: was not exported by keras_genre ({ASSETS}/{PARAMS} is missing)") from error
+    except (OSError, ValueError, ParameterError) as error:
+        raise SavedModelError(f"{file}: damaged, or of another version of keras_genre ({error})") from error
+
+
+def require_waveforms(path: Path, params: SavedModelParams) -> None:
+    """Refuse a model that takes features only.
+
+    Raises
+    ------
+    SavedModelError
+    """
+    if WAVEFORM not in params.signatures:
+        raise SavedModelError(
+            f"{path}: takes features ({params.features}), not audio, as nothing is known of how they were computed; "
+            "export a run on a store of python -m keras_genre.precompute"
+        )
+
+
+def require_free(out: Path, replace: bool) -> None:
+    """Refuse a destination that exists, unless it is to be replaced.
+
+    Raises
+    ------
+    ExportError
+    """
+    if out.exists() and not replace:
+        raise ExportError(
+            f"{out}: exists already; choose another one, of a version the next number, or give --overwrite"
+        )

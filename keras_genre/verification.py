@@ -1,0 +1,429 @@
+"""Whether an exported model says what its run says, asked in a clean process that has TensorFlow and nothing else."""
+
+import dataclasses
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+import soundfile
+import tensorflow as tf
+
+from keras_genre.errors import ExportError
+from keras_genre.features.layers import FrontEnd
+from keras_genre.metrics import softmax
+from keras_genre.params import FrontEndParams
+from keras_genre.pipeline import window_starts
+from keras_genre.saved_models import (
+    ASSETS,
+    ENCODED,
+    FEATURES,
+    INPUTS,
+    LABELS,
+    PROBABILITIES,
+    WAVEFORM,
+    WINDOW_PROBABILITIES,
+    SavedModelParams,
+    read_saved_model,
+)
+from keras_genre.scoring import ClipScorer
+
+PROBE = Path(__file__).with_name("saved_model_probe.py")
+"""The program that answers, for `CleanProcess`."""
+
+TOLERANCE = 1e-5
+"""How far a probability may be from what the run's network gives for the same waveform."""
+
+BFLOAT16_TOLERANCE = 2e-2
+"""The same for networks that compute in bfloat16, of which one unit in the last place is 0.4 % of a value."""
+
+REFERENCE_TOLERANCE = 1e-3
+"""How far a probability may be from what the run's network gives for librosa's frames of the same music."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checks:
+    """How much is asked.
+
+    Attributes
+    ----------
+    seconds : tuple of float > 0
+        Lengths of the clips; shorter ones than a window are made as long as one.
+    batch_size : int > 0
+        Each length is asked clip by clip, and so many at a time.
+    music : mapping of str to np.ndarray
+        Waveforms float32 (samples,) of at least a window, to ask besides those that are made up here.
+    against_librosa : bool
+        Whether music is also held against the frames that librosa gives, those of the training.
+    """
+
+    seconds: tuple[float, ...] = (1.0, 30.0, 240.0)
+    batch_size: int = 8
+    music: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    against_librosa: bool = True
+
+
+QUICK = Checks(seconds=(1.0, 30.0), batch_size=2, against_librosa=False)
+"""For the end of a training, which shall not wait."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes
+    ----------
+    requests : int
+    difference : float
+        The largest one between a probability and that of the run's network.
+    reference_difference : float
+        The same with librosa's frames instead of the graph's; 0 where the model takes frames only.
+    peak_bytes : int
+        Memory that the process which answered took at most.
+    seconds : float
+        Duration of the verification.
+    """
+
+    requests: int
+    difference: float
+    reference_difference: float
+    peak_bytes: int
+    seconds: float
+
+    def sentence(self) -> str:
+        """Return the finding as a line for people."""
+        reference = f", {self.reference_difference:.1e} to librosa's frames" if self.reference_difference else ""
+        return (
+            f"{self.requests} requests answered in a process without this package; largest difference to the run "
+            f"{self.difference:.1e}{reference} ({self.seconds:.0f} s, {self.peak_bytes / 2**20:.0f} MiB)"
+        )
+
+
+Outputs = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A question whose answer is known.
+
+    Attributes
+    ----------
+    signature : str
+    clips : tuple of str
+        Names of the inputs, one a row.
+    expected : dict or None
+        Outputs; None if the request must be refused.
+    refusal : str
+        What the error must say.
+    """
+
+    signature: str
+    clips: tuple[str, ...]
+    expected: Outputs | None
+    refusal: str = ""
+
+
+class CleanProcess:
+    """A program that uses an exported model, apart from this package, the current folder and any GPU.
+
+    It begins to load its libraries when this object is made; what it shall do it is told by `run`, once.
+
+    Parameters
+    ----------
+    program : Path
+        Reads its arguments, a JSON list, from standard input.
+    """
+
+    def __init__(self, program: Path):
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", str(program)],
+            cwd=tempfile.gettempdir(),
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "CleanProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def run(self, *arguments: Path) -> None:
+        """Have the program do its work.
+
+        Raises
+        ------
+        ExportError
+            If it fails.
+        """
+        _, messages = self._process.communicate(json.dumps([str(argument) for argument in arguments]))
+        if self._process.returncode:
+            last = messages.strip().splitlines()[-1:] or ["no message"]
+            raise ExportError(
+                f"a clean process cannot use what was written (exit status {self._process.returncode}): {last[0]}"
+            )
+
+
+def verify(
+    folder: Path, model: keras.Model, params: SavedModelParams, checks: Checks, process: CleanProcess
+) -> Verification:
+    """Hold a SavedModel against the network that it was made of.
+
+    Parameters
+    ----------
+    folder : Path
+        The SavedModel.
+    model : keras.Model
+        The run's network.
+    params : SavedModelParams
+        What the SavedModel must say of itself.
+    checks : Checks
+    process : CleanProcess
+        Of `PROBE`.
+
+    Raises
+    ------
+    ExportError
+        With the first thing that is not as it must be.
+    """
+    started = time.monotonic()
+    if read_saved_model(folder) != params:
+        raise ExportError(f"{folder}: the parameters among the assets are not those of the run")
+    labels = (folder / ASSETS / LABELS).read_text(encoding="utf-8").splitlines()
+    if labels != list(params.genres):
+        raise ExportError(f"{folder}: the labels among the assets are not the genres of the run")
+    scorer = ClipScorer(model)
+    inputs, requests, reference = (
+        _audio_requests(scorer, params, checks) if params.front_end else _frame_requests(scorer, model, checks)
+    )
+    answers, facts = _answers(process, folder, inputs, requests)
+    _check_facts(params, facts)
+    tolerance = BFLOAT16_TOLERANCE if params.network.mixed_bfloat16 else TOLERANCE
+    difference, reference_difference = 0.0, 0.0
+    for number, request in enumerate(requests):
+        error = facts["errors"].get(str(number), "")
+        difference = max(difference, _check_answer(request, answers[number], error, tolerance))
+        for position, name in enumerate(request.clips):
+            if name in reference and request.signature == WAVEFORM:
+                far = float(np.abs(answers[number][PROBABILITIES][position] - reference[name]).max())
+                reference_difference = max(reference_difference, far)
+    if reference_difference > max(REFERENCE_TOLERANCE, tolerance):
+        raise ExportError(
+            f"the probabilities are up to {reference_difference:.2g} from those of the frames that the network was "
+            f"trained on; at most {REFERENCE_TOLERANCE} was expected"
+        )
+    return Verification(
+        len(requests), difference, reference_difference, facts["peak_bytes"], time.monotonic() - started
+    )
+
+
+def made_up_clips(samples: int, sample_rate_hz: int) -> dict[str, np.ndarray]:
+    """Return waveforms float32 (samples,) of extreme and of usual kinds: silence, noise, a sine, music."""
+    time_s = np.arange(samples) / sample_rate_hz
+    generator = np.random.default_rng(samples)
+    beat_s = 0.5
+    since_beat = time_s % beat_s
+    # Four chords of three plucked notes with six partials each, a hiss on every beat.
+    chords_hz = np.array([[220.0, 277.2, 329.6], [196.0, 246.9, 293.7], [174.6, 220.0, 261.6], [164.8, 207.7, 246.9]])
+    notes_hz = chords_hz[(time_s / (4 * beat_s)).astype(int) % 4]
+    music = np.zeros(samples)
+    for partial in range(1, 7):
+        music += (np.sin(2 * np.pi * partial * notes_hz * time_s[:, np.newaxis]) / partial**1.5).sum(axis=1)
+    music *= np.exp(-3 * since_beat)
+    music += generator.standard_normal(samples) * np.exp(-40 * since_beat)
+    return {
+        "silence": np.zeros(samples, np.float32),
+        "noise": (0.1 * generator.standard_normal(samples)).astype(np.float32),
+        "sine": (0.5 * np.sin(2 * np.pi * 440 * time_s)).astype(np.float32),
+        "music": (0.8 * music / np.abs(music).max()).astype(np.float32),
+    }
+
+
+def clip_outputs(scorer: ClipScorer, frames: np.ndarray) -> Outputs:
+    """Return what the arithmetic of `keras_genre.prediction` gives for the frames (frames, dims) of one clip."""
+    length = scorer.window_frames
+    windows = [frames[start : start + length] for start in window_starts(len(frames), length)]
+    logits = scorer.windows(np.stack(windows)).astype(np.float64)
+    return {PROBABILITIES: softmax(logits.mean(axis=0)), WINDOW_PROBABILITIES: softmax(logits)}
+
+
+def _audio_requests(
+    scorer: ClipScorer, params: SavedModelParams, checks: Checks
+) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
+    """Return inputs by name, requests, and the probabilities that librosa's frames of some inputs give."""
+    assert params.front_end is not None and params.minimum_samples is not None
+    rate, minimum = params.front_end.sample_rate_hz, params.minimum_samples
+    front_end = FrontEnd(params.front_end)
+    frames_of = tf.function(lambda waveform: front_end(waveform), [tf.TensorSpec((1, None), tf.float32)])
+    groups = [
+        {
+            f"{name}, {seconds:g} s": clip
+            for name, clip in made_up_clips(max(minimum, round(seconds * rate)), rate).items()
+        }
+        for seconds in checks.seconds
+    ]
+    inputs: dict[str, np.ndarray] = {}
+    expected: dict[str, Outputs] = {}
+    frames: dict[str, np.ndarray] = {}
+    requests: list[Request] = []
+    for group in [*groups, *({name: clip} for name, clip in checks.music.items())]:
+        inputs |= group
+        for name, clip in group.items():
+            frames[name] = frames_of(clip[np.newaxis]).numpy()[0]
+            expected[name] = clip_outputs(scorer, frames[name])
+        requests += _singles_and_batch(WAVEFORM, list(group), expected, checks.batch_size)
+    # Not of the rest: where there is no pitch or no loudness, librosa's own frames hang on the last bit.
+    reference = {
+        name: clip_outputs(scorer, librosa_frames(clip, params.front_end))[PROBABILITIES]
+        for name, clip in inputs.items()
+        if checks.against_librosa and (name.startswith("music") or name in checks.music)
+    }
+    first = list(groups[0])
+    as_frames = {f"frames of {name}": frames[name] for name in first}
+    expected |= {f"frames of {name}": expected[name] for name in first}
+    requests += _singles_and_batch(FEATURES, list(as_frames), expected, checks.batch_size)
+    music = groups[0][first[-1]]
+    encoded, rounded = _encoded(music, rate)
+    rounded_outputs = clip_outputs(scorer, frames_of(rounded[np.newaxis]).numpy()[0])
+    requests += [Request(ENCODED, (name,), _stacked([rounded_outputs])) for name in encoded]
+    bad = {
+        "one sample too few": music[: minimum - 1],
+        "NaN": np.where(np.arange(music.size) == 100, np.float32(np.nan), music),
+        "no audio": np.frombuffer(b"no audio at all", np.uint8),
+    }
+    requests += [
+        Request(WAVEFORM, ("one sample too few",), None, str(minimum)),
+        Request(WAVEFORM, ("NaN",), None, "not finite"),
+        Request(ENCODED, ("no audio",), None),
+    ]
+    return inputs | as_frames | encoded | bad, requests, reference
+
+
+def _frame_requests(
+    scorer: ClipScorer, model: keras.Model, checks: Checks
+) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
+    """Return the same for a model that takes frames only."""
+    length = scorer.window_frames
+    inputs: dict[str, np.ndarray] = {}
+    requests: list[Request] = []
+    for frames in (length, length + 1, 10 * length + length // 2):
+        rows = plausible_frames(model, 4 * frames).reshape((4, frames, -1))
+        group = {f"{frames} frames, {number}": row for number, row in enumerate(rows)}
+        inputs |= group
+        expected = {name: clip_outputs(scorer, clip) for name, clip in group.items()}
+        requests += _singles_and_batch(FEATURES, list(group), expected, checks.batch_size)
+    requests.append(Request(FEATURES, ("one frame too few",), None, str(length)))
+    return inputs | {"one frame too few": plausible_frames(model, length - 1)}, requests, {}
+
+
+def _singles_and_batch(
+    signature: str, names: list[str], expected: Mapping[str, Outputs], batch_size: int
+) -> list[Request]:
+    batch = tuple(names[position % len(names)] for position in range(batch_size))
+    return [
+        Request(signature, row, _stacked([expected[name] for name in row])) for row in [(n,) for n in names] + [batch]
+    ]
+
+
+def _stacked(rows: list[Outputs]) -> Outputs:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _encoded(waveform: np.ndarray, sample_rate_hz: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return a waveform as the bytes of 16-bit files, and as the samples that are in them."""
+    integers = np.round(waveform * 32767).astype(np.int16)
+    encoded = {}
+    for kind in ("WAV", "AU"):
+        file = io.BytesIO()
+        soundfile.write(file, integers, sample_rate_hz, format=kind, subtype="PCM_16")
+        encoded[f"{kind} file"] = np.frombuffer(file.getvalue(), np.uint8)
+    return encoded, integers.astype(np.float32) / 32768
+
+
+def _answers(
+    process: CleanProcess, folder: Path, inputs: dict[str, np.ndarray], requests: list[Request]
+) -> tuple[list[Outputs], dict]:
+    """Return the outputs for each request, and what else the process that answered saw."""
+    with tempfile.TemporaryDirectory() as scratch:
+        asked, plan, answered, facts = (Path(scratch) / name for name in ("in.npz", "in.json", "out.npz", "out.json"))
+        np.savez(asked, **inputs)
+        plan.write_text(
+            json.dumps(
+                [
+                    {"signature": request.signature, "input": INPUTS[request.signature], "clips": request.clips}
+                    for request in requests
+                ]
+            )
+        )
+        process.run(folder.resolve(), asked, plan, answered, facts)
+        with np.load(answered) as stored:
+            outputs: list[Outputs] = [{} for _ in requests]
+            for key in stored.files:
+                number, name = key.split("/")
+                outputs[int(number)][name] = stored[key]
+        return outputs, json.loads(facts.read_text())
+
+
+def librosa_frames(waveform: np.ndarray, front_end: FrontEndParams) -> np.ndarray:
+    """Return the frames that a training sees of a waveform, as `features.reference` does."""
+    # Here, because librosa takes a second to import.
+    from keras_genre.features.reference import waveform_to_frames
+
+    return waveform_to_frames(waveform, front_end)
+
+
+def plausible_frames(model: keras.Model, frames: int) -> np.ndarray:
+    """Return made-up frames float32 (frames, dims), distributed like those that a network was trained on."""
+    mean, variance, _ = model.get_layer("standardisation").get_weights()
+    noise = np.random.default_rng(frames).standard_normal((frames, len(mean)))
+    return (mean + np.sqrt(variance) * noise).astype(np.float32)
+
+
+def _check_facts(params: SavedModelParams, facts: dict) -> None:
+    outputs = sorted((PROBABILITIES, WINDOW_PROBABILITIES))
+    wanted = {name: {"inputs": [INPUTS[name]], "outputs": outputs} for name in params.signatures}
+    if facts["signatures"] != wanted:
+        raise ExportError(f"the signatures are {facts['signatures']}, not {wanted}")
+    if facts["unknown_operations"]:
+        raise ExportError(
+            f"operations that a plain TensorFlow on a CPU cannot run: {', '.join(facts['unknown_operations'])}"
+        )
+
+
+def _check_answer(request: Request, answer: Outputs, error: str, tolerance: float) -> float:
+    """Return the largest difference to what was expected.
+
+    Raises
+    ------
+    ExportError
+        If it is too large, or the answer is of another kind.
+    """
+    what = f"{request.signature} of {', '.join(request.clips)}"
+    if request.expected is None:
+        if not error.startswith("InvalidArgumentError") or request.refusal not in error:
+            raise ExportError(f"{what}: should be refused, but gives {error or 'an answer'}")
+        return 0.0
+    if error:
+        raise ExportError(f"{what}: fails ({error})")
+    largest = 0.0
+    for name, wanted in request.expected.items():
+        found = answer.get(name)
+        if found is None or found.shape != wanted.shape or found.dtype != np.float32:
+            raise ExportError(f"{what}: {name} is not float32 {wanted.shape}")
+        if not np.isfinite(found).all() or np.abs(found.sum(axis=-1) - 1).max() > TOLERANCE:
+            raise ExportError(f"{what}: {name} are not probabilities")
+        largest = max(largest, float(np.abs(found - wanted).max()))
+    if largest > tolerance:
+        raise ExportError(f"{what}: a probability is {largest:.2g} from the run's; at most {tolerance:g} is allowed")
+    return largest
