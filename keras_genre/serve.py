@@ -9,10 +9,14 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from keras_genre import cli
+from keras_genre import cli, saved_models
 from keras_genre.errors import ParameterError, ServingError
 from keras_genre.serving.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from keras_genre.serving.models import ModelVersions
 
 MEBIBYTE = 1 << 20
 
@@ -76,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = make_parser().parse_args(argv)
     settings = settings_from(options)
+    require_versions(options.model)
     listener = listen(options.host, options.port)
     try:
         import fastapi  # noqa: F401
@@ -131,30 +136,34 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def load_first(versions) -> None:
-    """Load what there is.
+def require_versions(model: Path) -> None:
+    """Refuse a folder without a version, before TensorFlow is started.
 
-    Parameters
-    ----------
-    versions : ModelVersions
+    Raises
+    ------
+    ServingError
+    """
+    if not model.is_dir():
+        raise ServingError(f"{model}: no such folder")
+    if not saved_models.versions(model):
+        raise ServingError(
+            f"{model}: holds no version, which is a folder named by a number with a SavedModel in it "
+            f"(python -m keras_genre.export RUN --out {model / '1'} writes one)"
+        )
+
+
+def load_first(versions: "ModelVersions") -> None:
+    """Load what there is.
 
     Raises
     ------
     ServingError
         If no version can be served.
     """
-    if not versions.base.is_dir():
-        raise ServingError(f"{versions.base}: no such folder")
     versions.poll()
-    if versions.available:
-        return
-    reasons = [f"version {number}: {state.error_message}" for number, state in versions.states.items()]
-    if reasons:
+    if not versions.available:
+        reasons = [f"version {number}: {state.error_message}" for number, state in versions.states.items()]
         raise ServingError(f"{versions.base}: no version can be loaded; {'; '.join(reasons)}")
-    raise ServingError(
-        f"{versions.base}: holds no version, which is a folder named by a number with a SavedModel in it "
-        "(keras_genre.export writes one)"
-    )
 
 
 if __name__ == "__main__":

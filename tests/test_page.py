@@ -173,12 +173,17 @@ def test_names_are_shown_as_text_whatever_they_contain(page, encode, tmp_path):
     assert page.find_elements(By.TAG_NAME, "img") == []
 
 
-def test_a_server_that_is_gone_is_said(browser, song, tmp_path):
-    write_toy_classifier(tmp_path / "toy" / "1")
-    with serving(tmp_path / "toy") as server:
-        browser.get(server.url)
-        server.process.kill()
-        server.process.wait()
-        give(browser, song)
-        wait_for(browser, lambda _: is_shown(browser, "error"))
-        assert "cannot be reached" in text(browser, "error")
+def test_a_server_that_cannot_be_reached_is_said(page, song):
+    page.execute_cdp_cmd("Network.enable", {})
+
+    def set_offline(offline):
+        conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        page.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+
+    set_offline(True)
+    try:
+        give(page, song)
+        wait_for(page, lambda _: is_shown(page, "error"))
+        assert "cannot be reached" in text(page, "error")
+    finally:
+        set_offline(False)
