@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -186,6 +187,26 @@ def test_a_body_that_is_no_call_is_refused_with_the_reason(body, words):
     error = error_of(body)
     assert error.status == 400
     assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [[' + b"0," * 8_000_001 + b"0]]}",
+        b'{"instances": [' + b"[]," * 1_000_001 + b"[]]}",
+        b'{"instances": [' + b"{}," * 1_000_001 + b"{}]}",
+        b"{" + b'"":0,' * 1_000_001 + b'"":0}',
+    ],
+    ids=["numbers", "lists", "objects", "keys"],
+)
+def test_a_body_that_would_fill_the_memory_is_not_parsed(body):
+    tracemalloc.start()
+    try:
+        error = error_of(body)
+        assert tracemalloc.get_traced_memory()[1] < len(body) + 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert error.status == 413
 
 
 def test_types_without_json_are_not_implemented():

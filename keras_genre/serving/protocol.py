@@ -19,6 +19,8 @@ DEFAULT_SIGNATURE = "serving_default"
 BYTES_SUFFIX = "_bytes"
 MAX_RANK = 32
 MAX_SHOWN_CHARACTERS = 80
+MAX_NUMBERS = 8_000_000
+MAX_PARTS = 1_000_000
 
 FLOATS: dict[str, type[np.floating]] = {"DT_FLOAT": np.float32, "DT_DOUBLE": np.float64}
 INTEGERS: dict[str, type[np.integer]] = {
@@ -174,6 +176,11 @@ def _parse_json(body: bytes) -> tuple[dict[str, Any], bool]:
 
     if not body.strip():
         raise RequestError(400, "JSON Parse error: The document is empty")
+    # In memory a value takes many times the bytes that it takes in JSON, so those few are counted first.
+    if body.count(b",") > MAX_NUMBERS or sum(map(body.count, (b"[", b"{", b":"))) > MAX_PARTS:
+        raise RequestError(
+            413, f"more than {MAX_NUMBERS} values or {MAX_PARTS} lists and objects in one request; send less at once"
+        )
     try:
         document = json.loads(body.decode("utf-8-sig"), parse_constant=constant)
     except UnicodeDecodeError as error:
