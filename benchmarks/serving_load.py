@@ -252,6 +252,10 @@ class Server:
         """Return what the server has said so far."""
         return os.pread(self._log.fileno(), 1 << 20, 0).decode()
 
+    def seconds(self) -> float:
+        """Return the time since the server was ready."""
+        return time.monotonic() - self._begin
+
     def cpu_seconds(self) -> float:
         """Return the processor time of the server without its decoders."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -261,7 +265,7 @@ class Server:
         while not self._stopped.wait(SAMPLE_SECONDS):
             children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
             decoders = sum(_resident_mib(int(pid)) for pid in children)
-            self.memory.append((time.monotonic() - self._begin, _resident_mib(self._process.pid), decoders))
+            self.memory.append((self.seconds(), _resident_mib(self._process.pid), decoders))
 
 
 def _resident_mib(pid: int) -> float:
@@ -296,11 +300,12 @@ def measure(model: Path, options: argparse.Namespace, hostile_share: float) -> d
             theirs.close()
             pipes.append((process, mine))
         outcomes: list[Outcome] = []
+        load_begin = server.seconds()
         for process, pipe in pipes:
             outcomes += pipe.recv()
             process.join()
         cpu_seconds = server.cpu_seconds()
-    return summary(outcomes, server, options.seconds, cpu_seconds)
+    return summary(outcomes, server, load_begin, options.seconds, cpu_seconds)
 
 
 def model_version(model: Path) -> Path:
@@ -308,7 +313,9 @@ def model_version(model: Path) -> Path:
     return max((folder for folder in model.iterdir() if folder.name.isdigit()), key=lambda folder: int(folder.name))
 
 
-def summary(outcomes: Sequence[Outcome], server: Server, seconds: float, cpu_seconds: float) -> dict[str, Any]:
+def summary(
+    outcomes: Sequence[Outcome], server: Server, load_begin: float, seconds: float, cpu_seconds: float
+) -> dict[str, Any]:
     """Count and measure."""
     kinds = []
     for is_hostile in (False, True):
@@ -327,7 +334,7 @@ def summary(outcomes: Sequence[Outcome], server: Server, seconds: float, cpu_sec
             )
     honest = [outcome for outcome in outcomes if not outcome.is_hostile]
     hostile = [outcome for outcome in outcomes if outcome.is_hostile]
-    memory = [sample for sample in server.memory if sample[0] >= WARM_UP_SECONDS] or server.memory
+    memory = [s for s in server.memory if WARM_UP_SECONDS <= s[0] - load_begin <= seconds] or server.memory
     times, resident = np.array([sample[0] for sample in memory]), np.array([sample[1] for sample in memory])
     half = len(resident) // 2
     growth = np.polyfit(times[half:], resident[half:], 1)[0] * 60 if len(resident) - half > 2 else float("nan")
@@ -383,6 +390,7 @@ def markdown(report: dict[str, Any]) -> str:
             f"Memory of the server: {memory['after_warm_up']:.0f} MiB after {WARM_UP_SECONDS:g} s, "
             f"{memory['end']:.0f} MiB at the end, peak {memory['peak']:.0f} MiB; "
             f"{memory['growth_per_minute_in_second_half']:+.1f} MiB a minute in the second half. "
+            f"It used {part['server_cpu_seconds']:.0f} s of processor time, its start included and its decoders not. "
             f"Exit status after SIGTERM: {part['server_exit_status']}.",
             "",
             "| request | number | statuses | p50 ms | p99 ms | faults |",
