@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 COMMANDS = {
+    "datasets": "download and validate GTZAN and FMA-small",
     "precompute": "audio files -> feature store",
     "store": "look at, validate, import and export feature stores",
     "train": "feature store -> trained network and report",
@@ -26,7 +27,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         print(f"error: unknown command {arguments[0]!r}; known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"keras_genre.{arguments[0]}").main(arguments[1:])
+    module = importlib.import_module(f"keras_genre.{arguments[0]}")
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"{module.__name__}.__main__")
+    return module.main(arguments[1:])
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ class Clip:
         `train`, `validation`, `test`, or empty: not assigned.
     sha256 : str
         Of the audio file; empty where there is none.
+    variant : str
+        What was done to the audio if this is an altered copy (`augmentation.VARIANTS`), which has a track name of its
+        own, `blues.00000+noise`; empty for the clip itself.
     """
 
     track: str
@@ -41,6 +44,12 @@ class Clip:
     group: str = ""
     split: str = ""
     sha256: str = ""
+    variant: str = ""
+
+    @property
+    def original_track(self) -> str:
+        """Name of the clip that this is an altered copy of; its own, if it is none."""
+        return self.track.removesuffix(f"+{self.variant}") if self.variant else self.track
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Clip))

@@ -65,6 +65,30 @@ class DatasetError(KerasGenreError):
     """A folder or list of tracks cannot be used as a data set."""
 
 
+class DownloadError(DatasetError):
+    """A data set cannot be downloaded or unpacked; what was fetched so far stays, unless it is wrong."""
+
+
+class MirrorError(DownloadError):
+    """A mirror cannot be reached, is too slow, or answers with something other than the file."""
+
+
+class CutConnectionError(DownloadError):
+    """A mirror keeps ending its answers before the file is complete."""
+
+
+class ChecksumError(DownloadError):
+    """An archive is complete and not the one that was published."""
+
+
+class ArchiveError(DownloadError):
+    """An archive is damaged, or holds what an archive of a data set must not hold."""
+
+
+class DiskFullError(DownloadError):
+    """There is no room for an archive or for what is in it."""
+
+
 class SplitError(KerasGenreError):
     """A division into training, validation and test clips cannot be used."""
 

@@ -54,10 +54,13 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
     genres = list(info.genres)
     expected = np.array([genres.index(clip.genre) for clip in clips])
     scores = Scores.of(genres, expected, logits.argmax(axis=1))
+    notes = list(info.notes)
+    if data is not None and store.path.resolve() != Path(info.data).resolve():
+        notes.append(f"the clips are of {store.path}; whether their artists are in the training data is not known")
     values: dict[str, Any] = {
         "split": split,
         **scores.to_json(),
-        "notes": list(info.notes),
+        "notes": notes,
         "seed": info.params.seed,
         "preset": info.preset,
         "data": str(store.path),
@@ -67,7 +70,7 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
     facts = {"seed": info.params.seed, "data": store.path, "features": info.params.features, **info.versions}
     files.write_text(run / named_for(PREDICTIONS, split), predictions_csv(clips, genres, softmax(logits)))
     report.save_figure(report.confusion_figure(scores, title), run / named_for(CONFUSION, split))
-    files.write_text(run / named_for(REPORT_TEXT, split), report.report_text(title, scores, info.notes, facts))
+    files.write_text(run / named_for(REPORT_TEXT, split), report.report_text(title, scores, notes, facts))
     files.write_json(run / named_for(REPORT, split), values)
     return scores
 
@@ -84,6 +87,8 @@ def store_of_run(info: RunInfo, data: Path | str | None) -> Store:
         If features or genres are not those of the run, or a test clip of `data` was seen in training.
     """
     store = open_store(data or info.data, info.params.features)
+    if data is None:
+        store = store.with_splits(info.splits)
     wanted = info.header.front_end
     if store.header.columns_of(info.params.features) != info.columns:
         raise StoreError(f"{store.path}: holds {store.header.kind}, the run was trained on {info.header.kind}")
@@ -94,7 +99,7 @@ def store_of_run(info: RunInfo, data: Path | str | None) -> Store:
     if unknown := sorted(set(store.genres) - set(info.genres)):
         raise StoreError(f"{store.path}: has genres that the run does not know: {', '.join(unknown)}")
     if data is None:
-        return store.with_splits(info.splits)
+        return store
     seen = [
         clip.track
         for clip in store.clips

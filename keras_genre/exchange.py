@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_genre import cli, files
-from keras_genre.clips import SPLITS, Clip
+from keras_genre.clips import SPLITS, Clip, genres_of
 from keras_genre.errors import ParameterError, StoreError
 from keras_genre.params import FEATURE_DIMS, FrontEndParams
 from keras_genre.store import Store, StoreHeader, StoreWriter, open_store
@@ -372,7 +372,7 @@ def export_features(path: Path, out: Path, split: str | None = None, window_fram
 
 
 def _write_npz(store: Store, rows: Sequence[int], out: Path) -> None:
-    genres = store.genres
+    genres = genres_of(store.clips)
     frames, members = [], []
     for clip, values in store.read(rows):
         frames.append(values)
@@ -390,7 +390,7 @@ def _write_npz(store: Store, rows: Sequence[int], out: Path) -> None:
 
 
 def _write_json(store: Store, rows: Sequence[int], out: Path, window_frames: int) -> None:
-    genres = store.genres
+    genres = genres_of(store.clips)
     _refuse_short(store, rows, window_frames)
     segments, labels = [], []
     for clip, values in store.read(rows):
@@ -414,7 +414,7 @@ def _segments(values: np.ndarray, window_frames: int) -> Iterator[np.ndarray]:
 
 
 def _write_npy_folder(store: Store, rows: Sequence[int], out: Path, window_frames: int) -> list[Path]:
-    genres = store.genres
+    genres = genres_of(store.clips)
     rows = [row for row in rows if store.clips[row].split]
     if not rows:
         raise StoreError(f"{store.path}: no clip is in a split; .npy pairs are of one split each")

@@ -114,11 +114,11 @@ def cpu_twin(model: keras.Model, params: ModelParams) -> keras.Model:
     """Return a network that gives the logits of `model` on any device.
 
     cuDNN's kernels run on a GPU only, and with recurrent dropout a network draws random numbers in inference too,
-    which it does not use: the twin has neither.
+    though it does not use them: the twin has neither.
     """
     plain = dataclasses.replace(params, dropout=0.0, lstm_inner_dropout=0.0, lstm_recurrent_dropout=0.0)
     _, window_frames, dims = model.input_shape
-    twin = build_model(plain, window_frames, dims, model.output_shape[-1], use_cudnn=False)
+    twin = build_model(plain, window_frames, dims, model.output_shape[-1])
     twin.set_weights(model.get_weights())
     # It derives from its weights, at this call only, what it computes with.
     twin.get_layer("standardisation").finalize_state()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_genre.augmentation import altered
 from keras_genre.errors import AudioError
 from keras_genre.params import FrontEndParams
 
@@ -33,6 +34,8 @@ class Job:
     front_end : FrontEndParams
     min_seconds, max_seconds : float
         Shorter and longer files are refused.
+    variant, track : str
+        How to alter the waveform, as for `augmentation.altered`.
     """
 
     path: Path
@@ -40,6 +43,8 @@ class Job:
     front_end: FrontEndParams
     min_seconds: float
     max_seconds: float
+    variant: str = ""
+    track: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +63,11 @@ class Extracted:
 
 def extract(job: Job) -> Extracted:
     """Compute a file's feature frames, or find out why they cannot be computed."""
-    return _worked(job, lambda waveform: Extracted(frames=_finite_frames(waveform, job)))
+
+    def frames_of(waveform: np.ndarray) -> Extracted:
+        return Extracted(frames=_finite_frames(altered(waveform, job.variant, job.track), job))
+
+    return _worked(job, frames_of)
 
 
 def decode(job: Job) -> Extracted:
@@ -125,7 +134,7 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Callable[[Job], 
     context = multiprocessing.get_context("spawn")
     waiting: collections.deque[concurrent.futures.Future[Extracted]] = collections.deque()
     with concurrent.futures.ProcessPoolExecutor(
-        min(processes, len(jobs)), mp_context=context, initializer=_begin_worker
+        min(processes, len(jobs)), mp_context=context, initializer=end_with_parent
     ) as pool:
         try:
             for job in jobs:
@@ -141,12 +150,15 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Callable[[Job], 
                 future.cancel()
 
 
-def _begin_worker() -> None:
-    # A worker would outlive a parent that is killed, waiting for work from a pipe that it holds open itself.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def end_with_parent() -> None:
+    """Make this worker process end when the process that started it ends, in whatever way.
+
+    It would outlive a parent that is killed, waiting for work from a pipe that it holds open itself.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()

@@ -11,13 +11,14 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % point of the normal distribution."""
 
 
-def wilson_interval(hits: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+def wilson_interval(hits: float, trials: int, z: float = Z_95) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion (Wilson, 1927).
 
     Parameters
     ----------
-    hits, trials : int
-        0 <= hits <= trials, trials > 0.
+    hits : int or float
+        0 <= hits <= trials; a mean over repetitions need not be whole.
+    trials : int > 0
     z : float > 0
         Quantile of the normal distribution; 95 % by default.
 

@@ -127,7 +127,7 @@ class ScheduleParams:
     plateau_factor: float = 0.1
     plateau_patience_epochs: int = 10
     cosine_cycle_epochs: int = 20
-    cosine_cycle_factor: int = 2
+    cosine_cycle_factor: int = 1
     cosine_minimum_ratio: float = 0.01
     step_epochs: int = 10
     step_factor: float = 0.1
@@ -163,6 +163,8 @@ class TrainParams:
         Of Adam, at the start.
     early_stopping_epochs : int >= 0
         Stop after that many epochs without a better validation result; 0: never.
+    augmentation : bool
+        Train on the altered copies of the training clips too, where the store has some (`augmentation.VARIANTS`).
     seed : int >= 0
         The one source of randomness: initial weights, windows, order, dropout.
     """
@@ -174,6 +176,7 @@ class TrainParams:
     epochs: int = 60
     learning_rate: float = 1e-3
     early_stopping_epochs: int = 0
+    augmentation: bool = True
     seed: int = 0
     model: ModelParams = ModelParams()
     schedule: ScheduleParams = ScheduleParams()

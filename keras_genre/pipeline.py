@@ -218,9 +218,12 @@ def evaluation_windows(
 
 
 def label_rows(store: Store) -> np.ndarray:
-    """Return the label of every clip of a store, int64 (clips,): the place of its genre in `store.genres`."""
+    """Return the label of every clip of a store, int64 (clips,): the place of its genre in `store.genres`.
+
+    Clips of genres that have no place in the split have -1.
+    """
     number = {genre: position for position, genre in enumerate(store.genres)}
-    return np.array([number[clip.genre] for clip in store.clips], np.int64)
+    return np.array([number.get(clip.genre, -1) for clip in store.clips], np.int64)
 
 
 def frame_statistics(store: Store, rows: Sequence[int], columns: int) -> tuple[np.ndarray, np.ndarray]:

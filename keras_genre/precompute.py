@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_genre import cli
-from keras_genre.clips import Clip
+from keras_genre.clips import Clip, genres_of
 from keras_genre.encodings import ENCODINGS
 from keras_genre.errors import ParameterError
 from keras_genre.extract import Extracted, Job, extract_all
@@ -74,7 +74,15 @@ def precompute(
     with StoreWriter(out, header, clips, overwrite=overwrite, limits=limits) as writer:
         shards = writer.missing()
         jobs = [
-            Job(root / clip.file, clip.file, header.front_end, min_seconds, max_seconds)
+            Job(
+                root / clip.file,
+                clip.file,
+                header.front_end,
+                min_seconds,
+                max_seconds,
+                clip.variant,
+                clip.original_track,
+            )
             for _, members in shards
             for clip in members
         ]
@@ -102,7 +110,18 @@ def make_parser() -> argparse.ArgumentParser:
     from keras_genre.datasets.options import add_split_options
 
     parser = cli.parser("keras_genre.precompute", "Compute a feature store from a data set of audio files.")
-    parser.add_argument("source", help="a folder of genre folders, or a CSV list (track, genre, file[, group, split])")
+    parser.add_argument(
+        "source",
+        help="a folder of genre folders, a CSV list (track, genre, file[, group, split]), or a copy of GTZAN or "
+        "FMA-small; gtzan or fma_small: what python -m keras_genre.datasets has downloaded",
+    )
+    parser.add_argument(
+        "--dataset",
+        default="auto",
+        choices=("auto", "folder", "gtzan", "fma_small"),
+        help="what a folder is; auto: GTZAN if all tracks are named like blues/blues.00000.au (or .wav, ...), FMA if "
+        "there are tracks like 000/000002.mp3, else a folder of genre folders",
+    )
     parser.add_argument("--features", default="spectral33", choices=sorted(FEATURE_DIMS), help="feature kind")
     parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
     parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
@@ -138,13 +157,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.jobs is not None and options.jobs < 1:
         raise ParameterError("--jobs must be at least 1")
 
-    from keras_genre.datasets.index import index
     from keras_genre.datasets.options import apply_split_options
+    from keras_genre.datasets.sources import find_source
 
     started = time.monotonic()
-    found = index(options.source)
-    clips, notes = apply_split_options(found.clips, options)
-    for note in notes:
+    source = find_source(options.source, options.dataset)
+    found = source.index
+    clips, notes = apply_split_options(found.clips, options, source.default_list)
+    for note in (*source.notes, *notes):
         cli.say(f"note: {note}")
     store = precompute(
         found.root,
@@ -158,8 +178,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_seconds=options.max_seconds,
     )
     cli.say(
-        f"{options.out}: {len(store.clips)} clips of {len(store.genres)} genres, {sum(store.frames)} frames of "
-        f"{store.header.dims}, in {format_seconds(time.monotonic() - started)}"
+        f"{options.out}: {len(store.clips)} clips of {len(genres_of(store.clips))} genres, {sum(store.frames)} frames "
+        f"of {store.header.dims}, in {format_seconds(time.monotonic() - started)}"
     )
     for file, why in store.failures:
         cli.say(f"failed: {file}: {why}")

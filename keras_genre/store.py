@@ -145,8 +145,11 @@ class Store:
 
     @property
     def genres(self) -> list[str]:
-        """The labels in alphabetical order: the order of a model's outputs."""
-        return genres_of(self.clips)
+        """The labels in alphabetical order: the order of a model's outputs.
+
+        Those of the clips that the split gives a place; of all clips if it gives none any.
+        """
+        return genres_of(clip for clip in self.clips if clip.split) or genres_of(self.clips)
 
     def with_splits(self, splits: Mapping[str, str]) -> "Store":
         """Return the same store with each track in the split that `splits` names, or in none."""
@@ -201,7 +204,8 @@ class Store:
 
     def summary(self) -> dict[str, Any]:
         """Return what is in the store, as JSON values."""
-        counts = {split: dict.fromkeys(self.genres, 0) for split in (*SPLITS, "")}
+        genres = genres_of(self.clips)
+        counts = {split: dict.fromkeys(genres, 0) for split in (*SPLITS, "")}
         for clip in self.clips:
             counts[clip.split][clip.genre] += 1
         return {
@@ -211,8 +215,9 @@ class Store:
             "front_end": to_json(self.header.front_end) if self.header.front_end else None,
             "encoding": self.header.encoding,
             "limits": self.limits,
-            "genres": self.genres,
+            "genres": genres,
             "clips": len(self.clips),
+            "altered_copies": sum(bool(clip.variant) for clip in self.clips),
             "groups": len({clip.group for clip in self.clips if clip.group}),
             "frames": sum(self.frames),
             "shortest_frames": min(self.frames),
@@ -615,7 +620,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if options.command == "import":
         store = exchange.import_features(options)
-        cli.say(f"{options.out}: {len(store.clips)} clips of {len(store.genres)} genres, {sum(store.frames)} frames")
+        cli.say(
+            f"{options.out}: {len(store.clips)} clips of {len(genres_of(store.clips))} genres, "
+            f"{sum(store.frames)} frames"
+        )
     else:
         for path in exchange.export_features(options.store, options.out, options.split, options.window_frames):
             cli.say(f"wrote {path}")

@@ -48,6 +48,13 @@ def make_parser() -> argparse.ArgumentParser:
     recipe.add_argument(
         "--early-stopping", type=int, metavar="N", help="stop after N epochs without a better validation (0: never)"
     )
+    recipe.add_argument(
+        "--no-augmentation",
+        action="store_false",
+        dest="augmentation",
+        default=None,
+        help="leave the altered copies out that precompute --augment puts into a store",
+    )
     recipe.add_argument("--seed", type=int, metavar="N", help="the one source of randomness")
     recipe.add_argument("--mixed-bfloat16", action="store_true", default=None, help="compute in bfloat16")
     recipe.add_argument("--dropout", type=float, metavar="X", help="before the output layer")
@@ -93,6 +100,7 @@ def params_from(options: argparse.Namespace, base: TrainParams) -> TrainParams:
             window_frames=options.window_frames,
             windows_per_clip=options.windows_per_clip,
             early_stopping_epochs=options.early_stopping,
+            augmentation=options.augmentation,
             seed=options.seed,
         ),
     )

@@ -86,6 +86,8 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
     columns = store.header.columns_of(params.features)
     assert columns is not None
     train, validation = store.rows_of("train"), store.rows_of("validation")
+    if not params.augmentation:
+        train = [row for row in train if not store.clips[row].variant]
     shortest = min((store.frames[row] for row in train + validation + store.rows_of("test")), default=0)
     if store.header.front_end is None and 0 < shortest < params.window_frames:
         notes.append(f"the windows are the clips: {shortest} frames, the shortest one's, not {params.window_frames}")
@@ -160,7 +162,15 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
     mean, variance = frame_statistics(store, plan.train_rows, plan.columns)
-    model = build_model(params.model, params.window_frames, plan.columns, len(store.genres), mean, variance)
+    model = build_model(
+        params.model,
+        params.window_frames,
+        plan.columns,
+        len(store.genres),
+        mean,
+        variance,
+        use_cudnn=bool(tf.config.list_physical_devices("GPU")),
+    )
     model.compile(
         keras.optimizers.Adam(params.learning_rate),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

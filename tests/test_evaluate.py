@@ -83,6 +83,9 @@ def test_another_store_with_new_clips_is_evaluated(run, tmp_path, capsys):
     make_toy_store(tmp_path / "store", clips)
     assert evaluate.main([str(run), "--data", str(tmp_path / "store")]) == 0
     assert "of 16 clips" in capsys.readouterr().out
+    note = f"the clips are of {tmp_path / 'store'}; whether their artists are in the training data is not known"
+    assert json.loads((run / "report.json").read_text())["notes"] == ["made up", note]
+    assert f"- note: {note}" in (run / "report.md").read_text()
 
 
 def test_features_or_genres_that_are_not_those_of_the_run_are_refused(run, tmp_path, capsys):

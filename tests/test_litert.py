@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from toys import GENRES, make_untrained_run, toy_params
+from toys import GENRES, NETWORKS, make_untrained_run, toy_params
 
 from keras_genre.__main__ import main as keras_genre
 from keras_genre.errors import ExportError
@@ -26,7 +26,7 @@ def answers(content, windows):
     return {name: np.concatenate([output[name] for output in outputs]) for name in outputs[0]}
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_preset_is_converted_to_operations_of_litert_alone(name, tmp_path):
     params = PRESETS[name]
     model = load_model(make_untrained_run(tmp_path / "run", params))

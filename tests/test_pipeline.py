@@ -182,10 +182,14 @@ def test_the_summary_says_what_the_pipeline_yields(toy_store):
 
 
 def test_splits_that_are_put_on_later_are_obeyed(toy_store):
-    clips = [dataclasses.replace(clip, split="train" if clip.genre == "polka" else "") for clip in toy_store.clips]
+    places = {"polka": "train", "zydeco": "test"}
+    clips = [dataclasses.replace(clip, split=places.get(clip.genre, "")) for clip in toy_store.clips]
     changed = toy_store.with_clips(clips)
+    # A genre without a place is no label.
+    assert changed.genres == ["polka", "zydeco"]
     labels = np.concatenate([y for _, y in batches_of(changed, toy_params())])
-    assert set(labels) == {GENRES.index("polka")}
+    assert set(labels) == {changed.genres.index("polka")}
+    assert toy_store.with_splits({}).genres == list(GENRES)
 
 
 def test_several_shards_are_read_like_one(tmp_path):

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import hashlib
 import random
 
 import pytest
@@ -17,6 +18,7 @@ from keras_genre.datasets.splits import (
     grouped_split,
     split_counts,
     split_from_csv,
+    split_from_folds,
 )
 from keras_genre.errors import ParameterError, SplitError, SplitLeakError
 
@@ -265,6 +267,16 @@ def test_identical_recordings_are_refused_whatever_is_allowed():
             check_split(clips, allow_shared_groups=allowed)
 
 
+def test_identical_recordings_may_be_told_instead(tmp_path):
+    clips = [
+        Clip("a", "rock", group="1", split="train", sha256="0" * 64),
+        Clip("b", "rock", group="2", split="test", sha256="0" * 64),
+    ]
+    assert check_split(clips, allow_copies=True) == [
+        "1 recording stands on two sides of the split, byte for byte: train (a) and test (b)."
+    ]
+
+
 def test_the_exception_does_not_cover_groups_that_could_be_separated():
     clips = [*clips_of("a", "a", "b", split="train"), Clip("x", "rock", group="a", split="test")]
     with pytest.raises(SplitLeakError, match="group"):
@@ -316,6 +328,53 @@ def test_a_list_that_cannot_be_used_is_refused(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(SplitError, match=message):
         split_from_csv(clips_of("a", "b"), path)
+
+
+@given(data_sets(), st.integers(1, 3), seeds)
+def test_a_fold_of_a_list_tests_and_the_rest_is_divided_without_a_common_artist(tmp_path_factory, clips, fold, seed):
+    path = tmp_path_factory.getbasetemp() / "folds.csv"
+    numbers = {clip.track: 1 + int(hashlib.sha256(clip.track.encode()).hexdigest(), 16) % 4 for clip in clips}
+    # The fourth is left out, one way or another.
+    rows = [f"{track},{number if number < 4 else ''}" for track, number in numbers.items() if number < 4 or fold == 2]
+    path.write_text("\n".join(["track,fold", *rows, f"gone,{fold}"]) + "\n")
+    if not any(number < 4 for number in numbers.values()):
+        return
+    divided = split_from_folds(clips, path, fold, seed)
+    assert [dataclasses.replace(clip, split="") for clip in divided] == clips
+    for clip in divided:
+        number = numbers[clip.track]
+        wanted = {""} if number == 4 else {"test"} if number == fold else {"train", "validation"}
+        assert clip.split in wanted
+    check_split([clip for clip in divided if clip.split != "test"])
+
+
+def test_a_quarter_of_the_other_folds_validates(tmp_path):
+    clips = clips_of(*(f"g{number}" for number in range(60)))
+    rows = [f"{clip.track},{1 + number % 3}\n" for number, clip in enumerate(clips)]
+    (tmp_path / "folds.csv").write_text("track,fold\n" + "".join(rows))
+    for fold in (1, 2, 3):
+        counts = split_counts(split_from_folds(clips, tmp_path / "folds.csv", fold))
+        assert {split: genres["rock"] for split, genres in counts.items()} == {
+            "train": 30,
+            "validation": 10,
+            "test": 20,
+        }
+
+
+@pytest.mark.parametrize(
+    ("text", "fold", "error", "message"),
+    [
+        ("track,fold\nrock.00000,1\nrock.00001,2\n", 3, ParameterError, "--fold 3: .* has the folds 1, 2"),
+        ("track,fold\nrock.00000,1\nrock.00001,two\n", 1, SplitError, "line 3: fold 'two' is no whole number"),
+        ("track,fold\nelse,1\n", 1, SplitError, "names none of the 2 tracks"),
+        ("track,fold\nrock.00000,\n", 1, SplitError, "names none of the 2 tracks"),
+        ("track,split\nrock.00000,train\n", 1, SplitError, "no column fold"),
+    ],
+)
+def test_folds_that_cannot_be_used_are_refused(tmp_path, text, fold, error, message):
+    (tmp_path / "folds.csv").write_text(text)
+    with pytest.raises(error, match=message):
+        split_from_folds(clips_of("a", "b"), tmp_path / "folds.csv", fold)
 
 
 def test_a_missing_list_is_refused(tmp_path):

@@ -6,11 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from keras_genre.clips import Clip
+from keras_genre.models.presets import PRESETS
 from keras_genre.params import FrontEndParams, ModelParams, ScheduleParams, TrainParams
 from keras_genre.store import Store, StoreHeader, StoreWriter
 
 GENRES = ("bebop", "polka", "zydeco")
 SPLITS = ("train", "train", "train", "train", "validation", "validation", "test", "test")
+
+# Presets that differ in the recipe alone share a network.
+NETWORKS = list(
+    {(params.features, params.window_frames, params.model): name for name, params in PRESETS.items()}.values()
+)
 
 TOY_PARAMS = TrainParams(
     window_frames=16,
@@ -57,7 +63,9 @@ def toy_params(**changes) -> TrainParams:
     return dataclasses.replace(TOY_PARAMS, **changes)
 
 
-def make_untrained_run(path: Path, params: TrainParams, header: StoreHeader | None = None, columns: int = 0) -> Path:
+def make_untrained_run(
+    path: Path, params: TrainParams, header: StoreHeader | None = None, use_cudnn: bool = False
+) -> Path:
     """Write a run folder with random weights of a size that lets every frame count, over frames of music-like size."""
     import keras
 
@@ -66,10 +74,11 @@ def make_untrained_run(path: Path, params: TrainParams, header: StoreHeader | No
     from keras_genre.training import versions
 
     header = header or StoreHeader.of(FrontEndParams(params.features))
-    columns = columns or header.columns_of(params.features)
+    columns = header.columns_of(params.features)
     keras.utils.set_random_seed(params.seed)
     mean, deviation = (np.array(values, np.float32) for values in zip(*_FRAME_SIZES[params.features], strict=True))
-    model = build_model(params.model, params.window_frames, columns, len(GENRES), mean, deviation**2)
+    sizes = params.window_frames, columns, len(GENRES), mean, deviation**2
+    model = build_model(params.model, *sizes, use_cudnn=use_cudnn)
     logits = model.get_layer("logits")
     logits.set_weights([8 * logits.kernel.numpy(), np.linspace(-0.2, 0.2, len(GENRES))])
     path.mkdir(parents=True)

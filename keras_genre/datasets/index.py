@@ -108,7 +108,7 @@ def index_folder(root: Path | str) -> Index:
         If there is no such folder, or it has no genre folders or no audio in them.
     """
     root = Path(root)
-    listing = _list_folder(root)
+    listing = list_folder(root)
     if not listing.genre_folders:
         raise DatasetError(
             f"{root} has no genre folders: put each genre's audio in a folder of its own, such as rock/a.mp3"
@@ -122,7 +122,7 @@ def index_folder(root: Path | str) -> Index:
         Clip(track=track, genre=file.partition("/")[0], file=file)
         for file, track in zip(listing.audio, _track_names(listing.audio), strict=True)
     ]
-    clips, failures = _measure(root, candidates)
+    clips, failures = measure(root, candidates)
     return Index(root, clips, sorted(failures + listing.failures), listing.strays)
 
 
@@ -166,7 +166,7 @@ def index_csv(path: Path | str) -> Index:
         candidates.append(clip)
     if not candidates:
         raise DatasetError(f"{path} lists no tracks: it needs a line for each below the header line")
-    clips, failures = _measure(path.parent, candidates)
+    clips, failures = measure(path.parent, candidates)
     return Index(path.parent, clips, sorted(failures))
 
 
@@ -265,8 +265,17 @@ def _group_in(row: dict[str, str]) -> str:
 
 
 @dataclasses.dataclass
-class _Listing:
-    """What a folder of genre folders holds: relative paths with `/`."""
+class Listing:
+    """What a folder of genre folders holds, by relative path with `/`.
+
+    Attributes
+    ----------
+    audio : list of str
+        Files with the suffix of an audio format, at any depth in a genre folder.
+    strays, failures
+        As in `Index`.
+    genre_folders : list of str
+    """
 
     audio: list[str] = dataclasses.field(default_factory=list)
     strays: list[str] = dataclasses.field(default_factory=list)
@@ -274,12 +283,19 @@ class _Listing:
     genre_folders: list[str] = dataclasses.field(default_factory=list)
 
 
-def _list_folder(root: Path) -> _Listing:
+def list_folder(root: Path) -> Listing:
+    """Sort all that is below a folder of genre folders.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder.
+    """
     if not root.exists():
         raise DatasetError(f"{root}: no such folder")
     if not root.is_dir():
         raise DatasetError(f"{root} is a file: a data set is a folder of genre folders or a .csv list of tracks")
-    listing = _Listing()
+    listing = Listing()
     _walk(root, "", frozenset(), listing)
     genres_with_audio = {file.partition("/")[0] for file in listing.audio}
     empty = [f"{folder}/" for folder in listing.genre_folders if folder not in genres_with_audio]
@@ -288,7 +304,7 @@ def _list_folder(root: Path) -> _Listing:
     return listing
 
 
-def _walk(folder: Path, relative: str, above: frozenset[tuple[int, int]], listing: _Listing) -> None:
+def _walk(folder: Path, relative: str, above: frozenset[tuple[int, int]], listing: Listing) -> None:
     """Sort all below `folder`, whose path below the root is `relative`, into `listing`.
 
     `above` identifies the folders on the way here, by device and inode.
@@ -341,8 +357,23 @@ def _track_names(files: Sequence[str]) -> list[str]:
     ]
 
 
-def _measure(root: Path, candidates: Sequence[Clip]) -> tuple[list[Clip], list[Failure]]:
-    """Fill in durations and checksums; clips that already have a checksum must agree with their file."""
+def measure(root: Path, candidates: Sequence[Clip]) -> tuple[list[Clip], list[Failure]]:
+    """Fill in durations and checksums of clips, and find those that cannot be read.
+
+    Parameters
+    ----------
+    root : Path
+        What their files are relative to.
+    candidates : sequence of Clip
+        A checksum that a clip has already must be that of its file.
+
+    Returns
+    -------
+    clips : list of Clip
+        Ordered by track.
+    failures : list of Failure
+        In the order of the candidates.
+    """
     clips: list[Clip] = []
     failures: list[Failure] = []
     with contextlib.ExitStack() as stack:

@@ -15,6 +15,9 @@ from keras_genre.errors import ParameterError, SplitError, SplitLeakError
 # How many groups, recordings or tracks a message names before it only counts.
 NAMED = 10
 
+# Of what a fold of a list leaves for training and validation.
+VALIDATION_SHARE = 0.25
+
 
 def split_from_csv(clips: Iterable[Clip], path: Path | str) -> list[Clip]:
     """Give clips the places that a CSV file names.
@@ -58,15 +61,70 @@ def absent_tracks(clips: Iterable[Clip], path: Path | str) -> list[str]:
     clips : iterable of Clip
         The clips of the data set.
     path : Path or str
-        A CSV file as for `split_from_csv`.
+        A CSV file as for `split_from_csv` or `split_from_folds`.
 
     Raises
     ------
     SplitError
         If there is no such file, columns are missing or a track stands twice.
     """
-    assigned = {row["track"] for _, row in read_table(path, ("track", "split"), SplitError) if row["split"]}
+    rows = read_table(path, ("track",), SplitError)
+    assigned = {row["track"] for _, row in rows if row.get("split") or row.get("fold")}
     return sorted(assigned - {clip.track for clip in clips})
+
+
+def split_from_folds(clips: Iterable[Clip], path: Path | str, fold: int, seed: int = 0) -> list[Clip]:
+    """Make one of the folds that a CSV file names the test clips, and divide the other folds.
+
+    Of the clips in the other folds a quarter becomes validation clips, by the rules of `grouped_split`.
+
+    Parameters
+    ----------
+    clips : iterable of Clip
+        Any clips; splits that they have are replaced.
+    path : Path or str
+        A CSV file with the columns `track` and `fold` (a whole number, or empty: left out).
+    fold : int
+        The one that tests, by its number in the file.
+    seed : int
+        As for `grouped_split`.
+
+    Returns
+    -------
+    list of Clip
+        In the same order. Clips that the file does not name have split "".
+
+    Raises
+    ------
+    ParameterError
+        If the file has no such fold.
+    SplitError
+        If there is no such file, columns are missing, a track stands twice, a fold is no number, or none of
+        the clips is named.
+    """
+    clips = list(clips)
+    folds: dict[str, int] = {}
+    for line, row in read_table(path, ("track", "fold"), SplitError):
+        if not row["fold"]:
+            continue
+        if not row["fold"].isdecimal():
+            raise SplitError(f"{path}, line {line}: fold {row['fold']!r} is no whole number")
+        folds[row["track"]] = int(row["fold"])
+    if not any(clip.track in folds for clip in clips):
+        raise SplitError(names_none_of(path, folds, clips))
+    if fold not in folds.values():
+        known = ", ".join(map(str, sorted(set(folds.values()))))
+        raise ParameterError(f"--fold {fold}: {path} has the folds {known}")
+    rest = [clip for clip in clips if clip.track in folds and folds[clip.track] != fold]
+    divided = iter(grouped_split(rest, (1 - VALIDATION_SHARE, VALIDATION_SHARE, 0), seed))
+    return [
+        dataclasses.replace(clip, split="")
+        if clip.track not in folds
+        else dataclasses.replace(clip, split="test")
+        if folds[clip.track] == fold
+        else next(divided)
+        for clip in clips
+    ]
 
 
 def grouped_split(clips: Iterable[Clip], fractions: Sequence[float] = (0.6, 0.2, 0.2), seed: int = 0) -> list[Clip]:
@@ -186,7 +244,7 @@ def fold_split(clips: Iterable[Clip], folds: int, fold: int, seed: int = 0) -> l
     ]
 
 
-def check_split(clips: Iterable[Clip], allow_shared_groups: bool = False) -> list[str]:
+def check_split(clips: Iterable[Clip], allow_shared_groups: bool = False, allow_copies: bool = False) -> list[str]:
     """Refuse a split that has an artist group, or byte-identical audio, on two sides.
 
     Excepted are genres that cannot be separated, because all their clips are of one group; between training
@@ -198,6 +256,8 @@ def check_split(clips: Iterable[Clip], allow_shared_groups: bool = False) -> lis
         The clips with their splits; unassigned ones do not matter.
     allow_shared_groups : bool
         Warn of shared groups instead. Identical audio is refused all the same.
+    allow_copies : bool
+        Warn of identical audio instead.
 
     Returns
     -------
@@ -212,24 +272,27 @@ def check_split(clips: Iterable[Clip], allow_shared_groups: bool = False) -> lis
     clips = [clip for clip in clips if clip.split]
     copies = _across(clips, lambda clip: clip.sha256)
     groups, inseparable = _shared_groups(clips)
-    complaints = []
+    complaints, warnings = [], []
     if copies:
-        complaints.append(
+        copied = (
             f"{_count(len(copies), 'recording')} on two sides of the split, byte for byte: "
-            f"{_named([_sides_of(members) for members in copies.values()])}. Leave all copies but one out."
+            f"{_named([_sides_of(members) for members in copies.values()])}."
         )
+        if allow_copies:
+            warnings.append(copied)
+        else:
+            complaints.append(f"{copied} Leave all copies but one out.")
     if groups:
         shared = (
             f"{_count(len(groups), 'artist group')} on two sides of the split: "
             f"{_named([f'{group} in {_sides_of(members)}' for group, members in groups.items()])}."
         )
-        if not allow_shared_groups:
+        if allow_shared_groups:
+            warnings.append(shared)
+        else:
             complaints.append(f"{shared} Make another split, or accept flattering figures with --allow-shared-groups.")
-    if copies or (groups and not allow_shared_groups):
+    if complaints:
         raise SplitLeakError(" ".join(complaints))
-    warnings = []
-    if groups:
-        warnings.append(shared)
     if inseparable:
         warnings.append(
             f"{', '.join(inseparable)}: the clips of each are of one artist group and stand on several sides "

@@ -1,28 +1,52 @@
 """The presets: every system of the original as parameters, in one table."""
 
-import dataclasses
-
 from keras_genre.errors import ParameterError
 from keras_genre.params import ModelParams, ScheduleParams, TrainParams
 
+# The originals saw one window of a clip in an epoch, the first 3 s; here an epoch has ten, from anywhere in the clip.
+# So a tenth of their epochs shows the networks as many windows: 400 become 40, 1001 become 100.
+_WINDOWS_PER_CLIP = 10
 _NO_SCHEDULE = ScheduleParams("none")
 
-_LSTM_OPTIM = TrainParams(batch_size=64, model=ModelParams(lstm_units=(64, 64), dropout=0.3))
+_LSTM_PYTORCH = TrainParams(
+    windows_per_clip=_WINDOWS_PER_CLIP,
+    batch_size=35,
+    epochs=40,
+    schedule=_NO_SCHEDULE,
+    model=ModelParams(lstm_units=(128, 128), dropout=0.0),
+)
+
+
+def _lstm_optim(features: str, schedule: str) -> TrainParams:
+    return TrainParams(
+        features=features,
+        windows_per_clip=_WINDOWS_PER_CLIP,
+        batch_size=64,
+        epochs=100,
+        schedule=ScheduleParams(schedule),
+        model=ModelParams(lstm_units=(64, 64), dropout=0.3),
+    )
+
 
 PRESETS: dict[str, TrainParams] = {
     # The Keras original: two sizes of LSTM, dropout on inputs and state.
     "lstm_original": TrainParams(
+        windows_per_clip=_WINDOWS_PER_CLIP,
         batch_size=35,
+        epochs=40,
         schedule=_NO_SCHEDULE,
         model=ModelParams(lstm_units=(128, 32), dropout=0.0, lstm_inner_dropout=0.05, lstm_recurrent_dropout=0.35),
     ),
-    # The PyTorch original, on a GPU where there is one.
-    "lstm_basic": TrainParams(
-        batch_size=35, schedule=_NO_SCHEDULE, model=ModelParams(lstm_units=(128, 128), dropout=0.0)
-    ),
-    "lstm_optim": _LSTM_OPTIM,
-    "lstm_optim_mel": dataclasses.replace(_LSTM_OPTIM, features="log_mel128"),
-    # Segments of 6 s as images.
+    # Its PyTorch flavour, and that one's GPU version: they differed in what they did to the state between batches.
+    "lstm_original_pytorch": _LSTM_PYTORCH,
+    "lstm_basic": _LSTM_PYTORCH,
+    "lstm_optim": _lstm_optim("spectral33", "plateau"),
+    "lstm_optim_cosine": _lstm_optim("spectral33", "cosine"),
+    "lstm_optim_step": _lstm_optim("spectral33", "step"),
+    "lstm_optim_mel": _lstm_optim("log_mel128", "plateau"),
+    "lstm_optim_mel_cosine": _lstm_optim("log_mel128", "cosine"),
+    "lstm_optim_mel_step": _lstm_optim("log_mel128", "step"),
+    # Five segments of 6 s of each clip as images.
     "conv2d": TrainParams(
         features="mfcc13",
         window_frames=259,

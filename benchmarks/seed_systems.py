@@ -1,0 +1,272 @@
+"""Every system of the original beside its PyTorch twin, an SVM and chance: the tables of README and docs/results.md.
+
+Command: `python -m benchmarks.seed_systems [--data-set NAME] [--source FILE.npz]`.
+
+Each run is a line of `RESULTS/DATA_SET.jsonl`, written when it is done: an interrupted command goes on where it was.
+The tables are made of these lines alone.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import math
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.systems import DATA_SETS, DataSet, Task, fingerprint, has_seeds, run, systems_of, threads_of_worker
+from keras_genre import cli, files
+from keras_genre.errors import ParameterError, StoreError
+from keras_genre.extract import end_with_parent
+from keras_genre.metrics import Z_95, wilson_interval
+from keras_genre.progress import Progress
+from keras_genre.store import MANIFEST
+
+RESULTS = Path(__file__).resolve().parent / "results" / "seed_systems"
+RUNS_OF_A_WORKER = 20
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = cli.parser("benchmarks.seed_systems", "Compare every system of the original with its peers.")
+    parser.add_argument("--data-set", choices=DATA_SETS, default="embedded")
+    parser.add_argument("--source", type=Path, metavar="FILE.npz", help="the features, for data sets not embedded here")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time, a thread each"
+    )
+    parser.add_argument(
+        "--systems", nargs="+", metavar="S", help="only these (preset:NAME, pytorch:NAME, svm:NAME, chance)"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept")
+    parser.add_argument("--stores", type=Path, default=Path("data/benchmarks"), metavar="FOLDER", help="of --source")
+    parser.add_argument("--table-only", action="store_true", help="make the tables of the results there are")
+    return parser
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = make_parser().parse_args(argv)
+    if min(options.seeds, options.jobs) < 1:
+        raise ParameterError("--seeds and --jobs must be at least 1")
+    name = options.data_set
+    data_set = DATA_SETS[name]
+    systems = systems_of(data_set)
+    if unknown := sorted(set(options.systems or ()) - set(systems)):
+        raise ParameterError(f"--systems: {', '.join(unknown)} unknown; known for {name}: {', '.join(systems)}")
+    stores = data_set.stores or import_source(data_set, options.source, options.stores / name)
+    with files.locked_folder(options.results):
+        lines = options.results / f"{name}.jsonl"
+        # Seeds before folds: an interrupted comparison is then one of all systems.
+        tasks = [
+            Task(name, str(stores), system, fold, seed)
+            for seed in range(options.seeds)
+            for fold in range(max(data_set.folds, 1))
+            for system in options.systems or systems
+            if has_seeds(system) or not seed
+        ]
+        if not options.table_only:
+            run_missing(tasks, lines, options.jobs)
+        found = finished(lines, [*tasks])
+        if not found:
+            raise StoreError(f"{lines}: holds no result of these systems yet")
+        command = f"python -m benchmarks.seed_systems --data-set {name}" + (
+            " --source FILE.npz" if data_set.archive else ""
+        )
+        summary = summarise(data_set, found, command)
+        files.write_json(options.results / f"{name}.json", summary)
+        text = table(summary)
+        files.write_text(options.results / f"{name}.md", text)
+    print(text, end="")
+    return cli.DONE
+
+
+def import_source(data_set: DataSet, source: Path | None, store: Path) -> Path:
+    """Make the store of a data set from its archive, if it is not there yet.
+
+    Raises
+    ------
+    ParameterError
+        If the archive is needed and not named.
+    """
+    from keras_genre.store import main as store_command
+
+    if not (store / MANIFEST).is_file():
+        if source is None:
+            raise ParameterError("this data set is not in the repository: name its features with --source FILE.npz")
+        words = [word for pair in data_set.archive.items() for word in pair]
+        # The published split of GTZAN puts one artist on two sides; runs on folds make splits of their own.
+        words.append("--allow-shared-groups")
+        if store_command(["import", str(source), "--out", str(store), *words]) != cli.DONE:
+            raise StoreError(f"{source}: could not be imported")
+    return store
+
+
+def run_missing(tasks: Sequence[Task], lines: Path, jobs: int) -> None:
+    """Run the tasks that have no result yet, several at a time; add each result to the file as it comes."""
+    by_fingerprint = {fingerprint(task): task for task in reversed(tasks)}
+    have = {row["fingerprint"] for row in finished(lines, tasks)}
+    missing = [
+        task for task in tasks if by_fingerprint.get(fingerprint(task)) == task and fingerprint(task) not in have
+    ]
+    if not missing:
+        return
+    # Workers take the environment over when they start.
+    os.environ.update(threads_of_worker(1))
+    pool = concurrent.futures.ProcessPoolExecutor(
+        jobs,
+        multiprocessing.get_context("spawn"),
+        initializer=end_with_parent,
+        max_tasks_per_child=RUNS_OF_A_WORKER,
+    )
+    with pool, Progress(len(by_fingerprint), "runs", done=len(by_fingerprint) - len(missing)) as progress:
+        futures = {pool.submit(quiet_run, task): task for task in missing}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                result = future.result()
+                with lines.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(result) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                share = np.mean([a == b for a, b in zip(result["expected"], result["predicted"], strict=True)])
+                task = futures[future]
+                progress.advance(note=f"{task.system} fold {task.fold} seed {task.seed}: {share:.3f}")
+        except BrokenProcessPool as error:
+            raise StoreError("a worker was killed; run the command again, it goes on") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def quiet_run(task: Task) -> dict[str, Any]:
+    """Run a task without its progress display."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+        shown, sys.stderr = sys.stderr, nowhere
+        try:
+            return run(task)
+        finally:
+            sys.stderr = shown
+
+
+def finished(lines: Path, tasks: Iterable[Task]) -> list[dict[str, Any]]:
+    """Return the results of `tasks` that the file holds: of these parameters and data, and whole.
+
+    A line that a killed process cut short is taken out of the file.
+    """
+    if not lines.is_file():
+        return []
+    rows = []
+    text = lines.read_text(encoding="utf-8")
+    kept = []
+    for line in text.splitlines():
+        try:
+            rows.append(json.loads(line))
+            kept.append(line)
+        except ValueError:
+            continue
+    if (whole := "".join(f"{line}\n" for line in kept)) != text:
+        files.write_text(lines, whole)
+    latest = {row["fingerprint"]: row for row in rows}
+    return [
+        latest[key] | {"system": task.system, "fold": task.fold, "seed": task.seed}
+        for task in tasks
+        if (key := fingerprint(task)) in latest
+    ]
+
+
+def summarise(data_set: DataSet, rows: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
+    """Return the figures of every system, as JSON values.
+
+    A clip's hit rate is the share of seeds that found its genre. The accuracy is the mean over clips; its 95 % interval
+    is Wilson's for that many clips, so it speaks of other clips, not of other seeds, whose deviation stands beside it.
+    The difference to the twin is paired clip by clip.
+    """
+    hits = {system: clip_hits(rows, system) for system in dict.fromkeys(row["system"] for row in rows)}
+    systems = {}
+    for system, by_seed in hits.items():
+        mine = [row for row in rows if row["system"] == system]
+        clips = by_seed.mean(axis=0)
+        low, high = wilson_interval(float(clips.sum()), len(clips))
+        systems[system] = {
+            "accuracy": float(clips.mean()),
+            "accuracy_95_low": low,
+            "accuracy_95_high": high,
+            "seeds": len(by_seed),
+            "seed_deviation": float(by_seed.mean(axis=1).std(ddof=1)) if len(by_seed) > 1 else None,
+            "clips": len(clips),
+            "parameters": mine[0]["parameters"],
+            "epochs": float(np.median([row["epochs"] for row in mine])),
+            "seconds": float(np.median([row["seconds"] for row in mine])),
+        }
+        twin = hits.get(system.replace("preset:", "pytorch:"))
+        if system.startswith("preset:") and twin is not None and twin.shape[1] == by_seed.shape[1]:
+            systems[system]["over_twin"] = paired_difference(clips, twin.mean(axis=0))
+    return {
+        "title": data_set.title,
+        "folds": data_set.folds,
+        "command": command,
+        "date": max(row["date"] for row in rows),
+        "systems": systems,
+    }
+
+
+def clip_hits(rows: Sequence[dict[str, Any]], system: str) -> np.ndarray:
+    """Return which clips a system found: 0 or 1, (seeds, clips), the clips of all folds one after the other.
+
+    Seeds whose folds are not all there are left out.
+    """
+    runs = {(row["seed"], row["fold"]): row for row in rows if row["system"] == system}
+    folds = sorted({fold for _, fold in runs})
+    whole = [seed for seed in sorted({seed for seed, _ in runs}) if all((seed, fold) in runs for fold in folds)]
+    return np.array(
+        [
+            [
+                float(a == b)
+                for fold in folds
+                for a, b in zip(runs[seed, fold]["expected"], runs[seed, fold]["predicted"], strict=True)
+            ]
+            for seed in whole
+        ]
+    )
+
+
+def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
+    """Return the mean of `ours - theirs`, clip by clip, with its 95 % interval by the normal distribution."""
+    difference = ours - theirs
+    spread = Z_95 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
+    mean = float(difference.mean())
+    return {"difference": mean, "low": mean - spread, "high": mean + spread}
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    how = f"{summary['folds']} artist-grouped folds" if summary["folds"] else "training -> validation split"
+    lines = [
+        f"Made by `{summary['command']}`, {summary['date']}: {summary['title']}; {how}.",
+        "",
+        "| system | accuracy | 95 % interval | seeds (deviation) | over its twin | parameters | epochs | time |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in summary["systems"].items():
+        seeds = f"{row['seeds']} ({row['seed_deviation']:.3f})" if row["seed_deviation"] is not None else "-"
+        over = row.get("over_twin")
+        twin = f"{over['difference']:+.3f} ({over['low']:+.3f} to {over['high']:+.3f})" if over else ""
+        size = f"{row['parameters']:,}".replace(",", " ") if row["parameters"] else ""
+        epochs = f"{row['epochs']:.0f}" if row["epochs"] else ""
+        interval = f"{row['accuracy_95_low']:.3f} to {row['accuracy_95_high']:.3f}"
+        cells = [name, f"{row['accuracy']:.3f}", interval, seeds, twin, size, epochs, f"{row['seconds']:.0f} s"]
+        lines.append(f"| {' | '.join(cells)} |")
+    clips = next(iter(summary["systems"].values()))["clips"]
+    lines += ["", f"{clips} clips, each tested once a seed. Time: median of a run on one thread, training and scoring."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

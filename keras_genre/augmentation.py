@@ -1,0 +1,88 @@
+"""Altered copies of training clips, made of the waveform before any feature is computed.
+
+The original trained on each clip three times: as it is, in noise, and louder or quieter. A copy is a clip of its own
+in a store, marked by `Clip.variant`. It only ever trains, and only where the clip that it is made of trains.
+"""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from keras_genre.clips import Clip
+
+VARIANTS = ("noise", "gain")
+
+NOISE_RMS_RATIO = 0.4
+GAINS = (0.5, 2.0)
+
+
+def altered(waveform: np.ndarray, variant: str, track: str) -> np.ndarray:
+    """Alter a waveform.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(samples,), float32]
+        In [-1, 1].
+    variant : str
+        `noise`: Gaussian noise of 0.4 times the waveform's root mean square is added. `gain`: all samples are
+        multiplied by 0.5 or by 2, either with the same probability; a sample may then be beyond 1. Empty: nothing is
+        changed.
+    track : str
+        Name of the clip; noise and gain depend on it alone, so that they are the same on every machine.
+
+    Returns
+    -------
+    np.ndarray [shape=(samples,), float32]
+    """
+    if not variant:
+        return waveform
+    digest = hashlib.sha256(f"{variant} {track}".encode()).digest()
+    generator = np.random.default_rng(int.from_bytes(digest[:8], "little"))
+    if variant == "gain":
+        return waveform * np.float32(generator.choice(GAINS))
+    rms = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
+    noise = generator.standard_normal(waveform.size, np.float32)
+    return waveform + np.float32(NOISE_RMS_RATIO * rms) * noise
+
+
+def copies_of(clips: Iterable[Clip]) -> list[Clip]:
+    """Return the altered copies of clips, one of each variant."""
+    return [
+        dataclasses.replace(clip, track=f"{clip.track}+{variant}", variant=variant)
+        for clip in clips
+        for variant in VARIANTS
+    ]
+
+
+def originals(clips: Iterable[Clip]) -> list[Clip]:
+    """Return the clips that are no altered copies."""
+    return [clip for clip in clips if not clip.variant]
+
+
+def copies_follow(clips: Sequence[Clip], divided: Iterable[Clip]) -> list[Clip]:
+    """Give altered copies their place after the clips that they are made of got theirs.
+
+    Parameters
+    ----------
+    clips : sequence of Clip
+        Originals and copies, in any order.
+    divided : iterable of Clip
+        The originals among them with their splits and groups.
+
+    Returns
+    -------
+    list of Clip
+        In the order of `clips`. A copy has genre and group of its original, and the split `train` where the original
+        has it; else none, as a copy of a clip that is scored may not be trained on.
+    """
+    by_track = {clip.track: clip for clip in divided}
+    result = []
+    for clip in clips:
+        found = by_track[clip.original_track]
+        if clip.variant:
+            split = "train" if found.split == "train" else ""
+            found = dataclasses.replace(found, track=clip.track, variant=clip.variant, split=split)
+        result.append(found)
+    return result

@@ -1,0 +1,149 @@
+"""The comparison of systems counts clips rightly, divides them honestly, and goes on where it was killed."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import seed_systems
+from benchmarks.systems import DATA_SETS, Task, divided, fingerprint, params_of, systems_of
+from keras_genre.models.presets import PRESETS
+from keras_genre.store import open_store
+
+EMBEDDED = DATA_SETS["embedded"]
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def row(system: str, seed: int, fold: int, hits: str, **more) -> dict:
+    """A result in which `1` is a clip found and `0` one missed."""
+    values = {"parameters": 10, "epochs": 3, "seconds": 1.0, "date": "2026-01-01"}
+    return (
+        values | {"system": system, "seed": seed, "fold": fold, "expected": "1" * len(hits), "predicted": hits} | more
+    )
+
+
+def test_every_preset_is_compared_on_the_embedded_data_and_has_its_twin():
+    systems = systems_of(EMBEDDED)
+    assert {f"preset:{name}" for name in PRESETS} <= set(systems)
+    assert {f"pytorch:{name}" for name in PRESETS} <= set(systems)
+
+
+@pytest.mark.parametrize("kind", ["spectral33", "log_mel128"])
+def test_every_embedded_clip_is_tested_once_and_never_trained_on_in_its_fold(kind):
+    store = open_store(EMBEDDED.stores, kind)
+    sides = [divided(store, EMBEDDED, fold) for fold in range(EMBEDDED.folds)]
+    tested = [clip.track for fold in sides for clip in fold if clip.split == "test"]
+    assert sorted(tested) == sorted(clip.track for clip in store.clips)
+    assert all({clip.split for clip in fold} == {"train", "validation", "test"} for fold in sides)
+
+
+def test_both_kinds_of_features_have_the_same_folds():
+    sides = [
+        {clip.track: clip.split for clip in divided(open_store(EMBEDDED.stores, kind), EMBEDDED, 1)}
+        for kind in ("spectral33", "log_mel128")
+    ]
+    assert sides[0] == sides[1]
+
+
+def test_the_accuracy_is_over_all_folds_and_its_interval_that_of_the_clips():
+    rows = [
+        row("preset:a", seed, fold, hits)
+        for seed, fold, hits in [(0, 0, "110"), (0, 1, "1"), (1, 0, "010"), (1, 1, "1")]
+    ]
+    figures = seed_systems.summarise(EMBEDDED, rows, "command")["systems"]["preset:a"]
+    assert figures["accuracy"] == (3 / 4 + 2 / 4) / 2
+    assert (figures["clips"], figures["seeds"]) == (4, 2)
+    assert figures["seed_deviation"] == pytest.approx(np.std([3 / 4, 2 / 4], ddof=1))
+    assert 0 < figures["accuracy_95_low"] < figures["accuracy"] < figures["accuracy_95_high"] < 1
+
+
+def test_a_seed_without_all_its_folds_does_not_count():
+    rows = [row("preset:a", 0, 0, "11"), row("preset:a", 0, 1, "11"), row("preset:a", 1, 0, "00")]
+    assert seed_systems.summarise(EMBEDDED, rows, "command")["systems"]["preset:a"]["accuracy"] == 1
+
+
+def test_the_difference_to_the_twin_is_paired():
+    ours, theirs = np.array([1.0, 1.0, 0.0, 0.5]), np.array([0.0, 1.0, 0.0, 0.5])
+    found = seed_systems.paired_difference(ours, theirs)
+    assert found["difference"] == 0.25
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.959964 * 0.5 / 2, rel=1e-6)
+    assert seed_systems.paired_difference(ours, ours) == {"difference": 0, "low": 0, "high": 0}
+
+
+def test_a_changed_preset_needs_a_new_run_and_an_equal_one_does_not(monkeypatch):
+    task = Task("embedded", str(EMBEDDED.stores), "preset:lstm_basic", 0, 0)
+    before = fingerprint(task)
+    assert fingerprint(dataclasses.replace(task, system="preset:lstm_original_pytorch")) == before
+    assert fingerprint(dataclasses.replace(task, seed=1)) != before
+    assert fingerprint(dataclasses.replace(task, fold=1)) != before
+    assert fingerprint(dataclasses.replace(task, system="pytorch:lstm_basic")) != before
+    monkeypatch.setitem(PRESETS, "lstm_basic", dataclasses.replace(PRESETS["lstm_basic"], batch_size=36))
+    assert fingerprint(task) != before
+
+
+def test_parameters_on_a_data_set_are_the_presets_but_for_what_its_table_says():
+    for data_set in DATA_SETS.values():
+        for name in data_set.presets:
+            params, own = params_of(data_set, name, 3), PRESETS[name]
+            changed = {
+                **data_set.changes.get(own.model.family, {}),
+                "early_stopping_epochs": data_set.early_stopping_epochs,
+            }
+            assert params == dataclasses.replace(own, **changed, seed=3)
+
+
+def test_a_line_that_was_cut_is_taken_out_and_run_again(tmp_path):
+    lines = tmp_path / "embedded.jsonl"
+    task = Task("embedded", str(EMBEDDED.stores), "chance", 0, 0)
+    whole = json.dumps(row("chance", 0, 0, "1", fingerprint=fingerprint(task)))
+    lines.write_text(f"{whole}\n{whole[:20]}")
+    assert len(seed_systems.finished(lines, [task])) == 1
+    assert lines.read_text() == f"{whole}\n"
+
+
+def command(results: Path) -> list[str]:
+    systems = ["chance", "svm:svm_mfcc", "svm:svm_spectral33"]
+    words = ["--results", str(results), "--systems", *systems, "--jobs", "2"]
+    return [sys.executable, "-m", "benchmarks.seed_systems", *words]
+
+
+def figures_of(results: Path) -> dict:
+    systems = json.loads((results / "embedded.json").read_text())["systems"]
+    return {name: {key: value for key, value in row.items() if key != "seconds"} for name, row in systems.items()}
+
+
+def test_a_killed_comparison_goes_on_and_ends_with_the_same_figures(tmp_path):
+    pytest.importorskip("sklearn", reason="needs scikit-learn (the extra benchmarks)")
+    subprocess.run(command(tmp_path / "whole"), cwd=REPOSITORY, check=True, capture_output=True)
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(killed), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    lines = killed / "embedded.jsonl"
+    deadline = time.monotonic() + 120
+    while not (lines.is_file() and lines.read_text().count("\n")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert 0 < lines.read_text().count("\n") < 9
+    subprocess.run(command(killed), cwd=REPOSITORY, check=True, capture_output=True)
+    assert figures_of(killed) == figures_of(tmp_path / "whole")
+    assert "| svm:svm_mfcc |" in (killed / "embedded.md").read_text()
+
+
+def test_a_data_set_that_is_not_here_asks_for_its_source(tmp_path, capsys):
+    status = seed_systems.main(
+        ["--data-set", "gtzan_taggrams", "--results", str(tmp_path), "--stores", str(tmp_path / "stores")]
+    )
+    assert status == 2
+    assert "--source" in capsys.readouterr().err
+
+
+def test_an_unknown_system_is_refused_with_the_known_ones(tmp_path, capsys):
+    assert seed_systems.main(["--systems", "preset:nothing", "--results", str(tmp_path)]) == 2
+    assert "preset:lstm_optim" in capsys.readouterr().err
