@@ -12,6 +12,7 @@ COMMANDS = {
     "evaluate": "report on the clips of a split",
     "predict": "audio files -> genres",
     "export": "run -> SavedModel for serving",
+    "serve": "SavedModel -> HTTP server",
 }
 
 

@@ -105,6 +105,10 @@ class RunError(KerasGenreError):
     """A run folder is missing, incomplete, damaged or of other parameters than wanted."""
 
 
+class ServingError(KerasGenreError):
+    """A model cannot be served."""
+
+
 class SavedModelError(KerasGenreError):
     """A SavedModel is missing, damaged or not one that this package exports."""
 

@@ -1,0 +1,133 @@
+"""What a SavedModel says of itself beside its signatures: genres, sample rate, windows."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_genre.errors import ParameterError
+from keras_genre.pipeline import window_starts
+from keras_genre.prediction import Prediction
+from keras_genre.saved_models import ASSETS, INPUTS, LABELS, PARAMS, PROBABILITIES, WINDOW_PROBABILITIES
+from keras_genre.serving.protocol import DEFAULT_SIGNATURE, RequestError, Signature
+
+WAVEFORM = INPUTS[DEFAULT_SIGNATURE]
+
+
+@dataclasses.dataclass(frozen=True)
+class AudioContract:
+    """A model that takes waveforms and gives the probabilities of genres.
+
+    Attributes
+    ----------
+    genres : tuple of str
+        In the order of the outputs.
+    sample_rate_hz : int > 0
+    minimum_samples : int > 0
+        Fewer samples make no window.
+    window_frames, hop_samples : int > 0
+        Length of a window, and of the step from frame to frame.
+    """
+
+    genres: tuple[str, ...]
+    sample_rate_hz: int
+    minimum_samples: int
+    window_frames: int
+    hop_samples: int
+
+    def require_usable(self, inputs: Mapping[str, np.ndarray], signature: Signature, max_seconds: float) -> None:
+        """Refuse inputs that the model would compute nonsense from, or for too long.
+
+        Raises
+        ------
+        RequestError
+        """
+        for name, array in inputs.items():
+            if array.size == 0:
+                raise RequestError(400, f"{name}: is empty")
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                raise RequestError(400, f"{name}: has values that are NaN or infinite")
+        if signature.name == DEFAULT_SIGNATURE and inputs[WAVEFORM].shape[-1] < self.minimum_samples:
+            raise RequestError(
+                400,
+                f"{WAVEFORM}: has {inputs[WAVEFORM].shape[-1]} samples; at least {self.minimum_samples} "
+                f"({self.minimum_samples / self.sample_rate_hz:.3g} s at {self.sample_rate_hz} Hz) are needed",
+            )
+        if signature.name == DEFAULT_SIGNATURE and inputs[WAVEFORM].size > max_seconds * self.sample_rate_hz:
+            raise RequestError(413, f"{WAVEFORM}: is longer than the limit of {max_seconds:g} s for a request")
+
+    def answer(self, file: str, samples: int, probabilities: np.ndarray, windows: np.ndarray) -> dict[str, Any]:
+        """Return what the command `predict` gives for a file.
+
+        Parameters
+        ----------
+        file : str
+            Its name.
+        samples : int
+            Of its waveform, at the model's rate.
+        probabilities : np.ndarray [shape=(genres,)]
+        windows : np.ndarray [shape=(windows, genres)]
+        """
+        starts = window_starts(1 + samples // self.hop_samples, self.window_frames)
+        seconds, hop_seconds = samples / self.sample_rate_hz, self.hop_samples / self.sample_rate_hz
+        return Prediction(
+            file,
+            {self.genres[i]: float(probabilities[i]) for i in np.argsort(-probabilities, kind="stable")},
+            [
+                (
+                    round(start * hop_seconds, 3),
+                    round(min((start + self.window_frames) * hop_seconds, seconds), 3),
+                    dict(zip(self.genres, row.tolist(), strict=True)),
+                )
+                for start, row in zip(starts, windows, strict=True)
+            ],
+        ).to_json()
+
+
+def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioContract | str:
+    """Find out whether a SavedModel classifies waveforms, and how.
+
+    Parameters
+    ----------
+    folder : Path
+        The SavedModel.
+    signatures : mapping
+        Its signatures by name.
+
+    Returns
+    -------
+    AudioContract, or str: why it offers no classification of audio.
+    """
+    signature = signatures.get(DEFAULT_SIGNATURE)
+    if (
+        signature is None
+        or set(signature.inputs) != {WAVEFORM}
+        or not {PROBABILITIES, WINDOW_PROBABILITIES} <= set(signature.outputs)
+    ):
+        return f"its signature {DEFAULT_SIGNATURE} does not take {WAVEFORM} and give {WINDOW_PROBABILITIES}"
+    labels, params = folder / ASSETS / LABELS, folder / ASSETS / PARAMS
+    try:
+        genres = tuple(line.strip() for line in labels.read_text(encoding="utf-8").splitlines() if line.strip())
+        values = json.loads(params.read_text(encoding="utf-8"))
+        rate = int(_positive(values, "sample_rate_hz"))
+        hop_seconds = _positive(values, "hop_seconds")
+        window_frames = round(_positive(values, "window_seconds") / hop_seconds)
+        minimum_samples = int(_positive(values, "minimum_samples"))
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    except (ValueError, ParameterError) as error:
+        return f"{params}: {error}"
+    if (outputs := signature.outputs[PROBABILITIES].shape) and outputs[-1] not in (None, len(genres)):
+        return f"{labels}: has {len(genres)} lines for {outputs[-1]} outputs"
+    return AudioContract(genres, rate, minimum_samples, window_frames, round(hop_seconds * rate))
+
+
+def _positive(values: Any, name: str) -> float:
+    value = values.get(name) if isinstance(values, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ParameterError(f"{name} must be a positive number, not {value!r}")
+    return value
