@@ -76,7 +76,7 @@ DATA_SETS = {
         title="the 61 embedded clips of GTZAN, 10 genres",
         presets=(*SPECTRAL_PRESETS, *MEL_PRESETS, "conv2d"),
         statistics=(("svm_mfcc", "mfcc13", 13, True), ("svm_spectral33", "spectral33", 33, True)),
-        folds=3,
+        folds=2,
         changes={},
         early_stopping_epochs=15,
         archive={},
@@ -92,7 +92,7 @@ DATA_SETS = {
             "lstm": {"windows_per_clip": 3, "epochs": 100},
             "conv2d": {"window_frames": 128, "windows_per_clip": 3, "batch_size": 32},
         },
-        early_stopping_epochs=10,
+        early_stopping_epochs=6,
         archive={
             "--features": "log_mel128_levels",
             "--hop-seconds": "0.0775",
