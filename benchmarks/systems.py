@@ -104,7 +104,7 @@ DATA_SETS = {
         title="FMA-small, 7115 clips of 3 s, 8 genres, 13 MFCC",
         presets=("lstm_optim", "conv2d"),
         statistics=(("svm_mfcc", "mfcc13", 13, True),),
-        folds=3,
+        folds=2,
         changes={
             "lstm": {"windows_per_clip": 1, "epochs": 40},
             "conv2d": {"window_frames": 128, "windows_per_clip": 1, "epochs": 40, "batch_size": 32},
