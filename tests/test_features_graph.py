@@ -243,7 +243,8 @@ def test_a_model_with_the_layer_is_saved_and_loaded(kind, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert loaded.layers[-1].front_end == FrontEndParams(kind)
     clips = np.stack([CHORD, NOISE]).astype(np.float32)
-    np.testing.assert_array_equal(model(clips), twin(kind, *clips))
+    # Without a graph, TensorFlow rounds in another order here and there.
+    np.testing.assert_allclose(model(clips), twin(kind, *clips), atol=2e-5)
     np.testing.assert_array_equal(loaded(clips), model(clips))
 
 
@@ -264,7 +265,7 @@ def test_a_mixed_precision_policy_leaves_the_front_end_as_it_is():
     finally:
         keras.config.set_dtype_policy(before)
     assert frames.dtype == tf.float32
-    np.testing.assert_array_equal(frames, twin("spectral33", NOISE))
+    np.testing.assert_allclose(frames, twin("spectral33", NOISE), atol=2e-5)
 
 
 def test_a_saved_model_of_core_operations_loads_without_this_package(tmp_path):
