@@ -106,6 +106,8 @@ def _conv2d(x, params: ModelParams, policy):
                 "use longer windows (--window-frames) or features of more values a frame"
             )
         x = layers.MaxPooling2D(pool, strides=2, name=f"pool_{number}", dtype=policy)(x)
-        x = layers.BatchNormalization(name=f"norm_{number}", dtype=policy)(x)
+        # The original's settings: with Keras's own momentum of 0.99 a training of some hundred steps ends before the
+        # averages have left their first values.
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"norm_{number}", dtype=policy)(x)
     x = layers.Flatten(name="flatten", dtype=policy)(x)
     return layers.Dense(params.dense_units, activation="relu", name="dense", dtype=policy)(x)
