@@ -50,6 +50,36 @@ def test_an_lstm_twin_is_our_network_if_it_has_its_weights():
         np.testing.assert_allclose(twin(torch.from_numpy(x)).numpy(), ours.predict(x, verbose=0), atol=1e-5)
 
 
+def test_the_conv2d_twin_is_our_network_if_it_has_its_weights_and_averages_at_its_pace():
+    params = preset("conv2d").model
+    ours = build_model(params, 60, 13, 4)
+    twin = pytorch_twins.make_network(params, 60, 13, 4).eval()
+    generator = np.random.default_rng(0)
+    blocks = [layer for layer in twin.blocks if isinstance(layer, torch.nn.Conv2d | torch.nn.BatchNorm2d)]
+    for number in (1, 2, 3):
+        convolution, norm = blocks[2 * number - 2 : 2 * number]
+        kernel, bias = ours.get_layer(f"conv_{number}").get_weights()
+        convolution.load_state_dict(
+            {"weight": torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()), "bias": torch.from_numpy(bias)}
+        )
+        layer = ours.get_layer(f"norm_{number}")
+        assert layer.momentum == 1 - norm.momentum
+        moments = [generator.uniform(0.1, 2.0, 32).astype(np.float32) for _ in range(4)]
+        layer.set_weights(moments)
+        names = ("weight", "bias", "running_mean", "running_var")
+        norm.load_state_dict(dict(zip(names, map(torch.from_numpy, moments), strict=True)), strict=False)
+    height, width = ours.get_layer("pool_3").output.shape[1:3]
+    kernel, bias = ours.get_layer("dense").get_weights()
+    # Keras flattens channels last, PyTorch channels first.
+    kernel = kernel.reshape(height, width, 32, -1).transpose(2, 0, 1, 3).reshape(kernel.shape)
+    last, last_bias = ours.get_layer("logits").get_weights()
+    for layer, (weight, offset) in zip((twin.head[0], twin.head[3]), ((kernel, bias), (last, last_bias)), strict=True):
+        layer.load_state_dict({"weight": torch.from_numpy(weight.T.copy()), "bias": torch.from_numpy(offset)})
+    x = generator.standard_normal((3, 60, 13)).astype(np.float32)
+    with torch.no_grad():
+        np.testing.assert_allclose(twin(torch.from_numpy(x)).numpy(), ours.predict(x, verbose=0), atol=1e-4)
+
+
 def test_the_stepped_lstm_is_pytorchs_own_where_nothing_is_dropped():
     stepped = pytorch_twins.SteppedLSTM(5, (8, 8), 0.05, 0.35).eval()
     own = torch.nn.LSTM(5, 8, num_layers=2, batch_first=True)
