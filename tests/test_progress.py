@@ -4,6 +4,7 @@ import fcntl
 import io
 import os
 import re
+import select
 import struct
 import termios
 import time
@@ -23,7 +24,11 @@ class Terminal:
 
     def shown(self):
         self.stream.flush()
-        return os.read(self._screen, 1 << 16).decode()
+        parts = [os.read(self._screen, 1 << 16)]
+        # The kernel hands over what was written in pieces of its own choice.
+        while select.select([self._screen], [], [], 0.2)[0]:
+            parts.append(os.read(self._screen, 1 << 16))
+        return b"".join(parts).decode()
 
     def close(self):
         self.stream.close()

@@ -23,6 +23,8 @@ def _lstm_optim(features: str, schedule: str) -> TrainParams:
         windows_per_clip=_WINDOWS_PER_CLIP,
         batch_size=64,
         epochs=100,
+        # Up to so many: by then a plateau schedule has lowered the rate twice without effect.
+        early_stopping_epochs=30 if schedule == "plateau" else 0,
         schedule=ScheduleParams(schedule),
         model=ModelParams(lstm_units=(64, 64), dropout=0.3),
     )
