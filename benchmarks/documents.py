@@ -12,6 +12,7 @@ from pathlib import Path
 from keras_genre import files
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
 DOCUMENTS = ("README.md", "docs/results.md")
 TABLE = re.compile(r"(<!-- (\S+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -20,8 +21,12 @@ def with_tables(document: str) -> str:
     """Return a document's text with the present tables in it."""
 
     def present(match: re.Match[str]) -> str:
-        path = REPOSITORY / "benchmarks" / "results" / match[2]
-        return f"{match[1]}{path.read_text(encoding='utf-8')}{match[3]}" if path.is_file() else match[0]
+        path = RESULTS / match[2]
+        if not path.is_file():
+            return match[0]
+        # Its headings stand below the document's sections.
+        text = re.sub("^#", "###", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        return f"{match[1]}{text}{match[3]}"
 
     return TABLE.sub(present, document)
 

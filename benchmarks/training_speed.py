@@ -36,7 +36,7 @@ ROWS = [
 ]
 GENRES = tuple(f"genre {number}" for number in range(8))
 CLIPS, FRAMES = 128, 1292
-SECONDS_OF_A_TURN = 3.0
+SECONDS_OF_A_TURN = 2.0
 
 RESULTS = Path(__file__).resolve().parent / "results" / "training_speed"
 

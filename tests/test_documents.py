@@ -4,33 +4,27 @@ import functools
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from benchmarks import documents
 from keras_genre.__main__ import COMMANDS
 from keras_genre.models.presets import PRESETS
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-RESULTS = REPOSITORY / "benchmarks" / "results"
+REPOSITORY = documents.REPOSITORY
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = {"README.md": README, "docs/results.md": (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")}
-INCLUDED = [
-    (name, result, text)
-    for name, document in DOCUMENTS.items()
-    for result, text in re.findall(r"<!-- (\S+\.md) -->\n(.*?)\n<!-- end -->", document, re.DOTALL)
-]
 
 
-@pytest.mark.parametrize(("document", "result"), [(name, result) for name, result, _ in INCLUDED])
-def test_a_table_in_a_document_is_what_its_command_wrote(document, result):
-    text = next(text for name, path, text in INCLUDED if (name, path) == (document, result))
-    assert text.strip() == (RESULTS / result).read_text(encoding="utf-8").strip()
+@pytest.mark.parametrize("name", documents.DOCUMENTS)
+def test_the_tables_in_a_document_are_what_their_commands_wrote(name):
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    assert documents.with_tables(text) == text
 
 
 def test_every_result_stands_in_a_document():
-    written = {str(path.relative_to(RESULTS)) for path in RESULTS.rglob("*.md")}
-    assert written == {result for _, result, _ in INCLUDED}
+    written = {path.relative_to(documents.RESULTS).as_posix() for path in documents.RESULTS.rglob("*.md")}
+    texts = [(REPOSITORY / name).read_text(encoding="utf-8") for name in documents.DOCUMENTS]
+    assert written == {match[1] for text in texts for match in documents.TABLE.findall(text)}
 
 
 def test_the_readme_has_every_preset():
