@@ -110,6 +110,13 @@ def test_standardisation_stands_inside_the_network():
     np.testing.assert_allclose(inside.predict(raw, verbose=0), plain.predict(standard, verbose=0), atol=1e-5)
 
 
+def test_an_image_keeps_the_proportions_of_its_columns():
+    mean, variance = np.array([100.0, -5.0] * 8), np.array([16.0, 0.0] * 8)
+    model = build_model(ModelParams(family="conv2d"), 16, 16, 4, mean, variance)
+    layer = model.get_layer("standardisation")
+    np.testing.assert_allclose(layer(mean[None, None] + 1.0), np.full((1, 1, 16), 1 / np.sqrt(8.0)), rtol=1e-5)
+
+
 def test_a_column_without_variance_gives_no_nan():
     model = build_model(ModelParams(), 8, 2, 3, np.zeros(2), np.array([0.0, 1.0]))
     assert np.isfinite(model.predict(np.ones((1, 8, 2)), verbose=0)).all()

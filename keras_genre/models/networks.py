@@ -31,7 +31,8 @@ def build_model(
     window_frames, dims, genres : int > 0
         Frames of a window, values of a frame, number of outputs.
     mean, variance : np.ndarray [shape=(dims,)], optional
-        Of the training frames, for standardisation; 0 and 1 by default.
+        Of the training frames, for standardisation; 0 and 1 by default. A `conv2d` network has one scale for all
+        columns, of their mean variance.
     use_cudnn : bool
         Make LSTM layers that a GPU can run in cuDNN's kernels. Otherwise the cells of all layers step together in one
         loop over the frames: the same function of the same weights, in the same order, with half the overhead on a
@@ -47,6 +48,9 @@ def build_model(
     ParameterError
         If a window is too small for the network's pooling.
     """
+    if params.family == "conv2d" and variance is not None:
+        # An image has one scale: with one for each column the faint ones are as loud as the rest, and blur it.
+        variance = np.full(dims, np.mean(variance))
     inputs = keras.Input((window_frames, dims), name="frames")
     standardised = _standardisation(dims, mean, variance)(inputs)
     policy = keras.DTypePolicy("mixed_bfloat16" if params.mixed_bfloat16 else "float32")
