@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         if not options.table_only:
             run_missing(tasks, lines, options.jobs)
-        found = finished(lines, [*tasks])
+        found = finished(lines, tasks)
         if not found:
             raise StoreError(f"{lines}: holds no result of these systems yet")
         command = f"python -m benchmarks.seed_systems --data-set {name}" + (

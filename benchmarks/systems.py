@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from keras_genre.clips import Clip
 from keras_genre.datasets import splits
+from keras_genre.extract import THREAD_VARIABLES
 from keras_genre.models.presets import preset
 from keras_genre.params import TrainParams, to_json
 from keras_genre.store import Store, open_store
@@ -23,8 +23,6 @@ INNER_FRACTIONS = (0.85, 0.15, 0.0)
 """Of the clips outside the test fold: training, and validation, which chooses the epoch."""
 
 SVM_COSTS = (0.3, 1.0, 3.0, 10.0, 30.0)
-
-Frames = dict[str, list[np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,13 +342,7 @@ def _run_svm(store: Store, rows: list[int], columns: int, deviation: bool) -> np
 
 def threads_of_worker(threads: int) -> dict[str, str]:
     """Return the environment of a worker that may use so many threads."""
-    names: Sequence[str] = (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "TF_NUM_INTRAOP_THREADS",
-        "TF_NUM_INTEROP_THREADS",
-    )
+    names = (*THREAD_VARIABLES, "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     # Or PyTorch gives the memory of every large tensor back to the system at once, which doubles its time.
     memory = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
