@@ -115,3 +115,7 @@ class SavedModelError(KerasGenreError):
 
 class ExportError(KerasGenreError):
     """A model cannot be exported, or what was exported does not say what the model says."""
+
+
+class SearchError(KerasGenreError):
+    """A search cannot go on: its folder is of another search or damaged, or its workers are gone."""
