@@ -23,6 +23,9 @@ ORACLE = "oracle.json"
 LOSSES_OF_A_TRIAL = 3
 """A trial that was lost so many times with its worker is not tried again: it may be what kills them."""
 
+FAILURES_IN_A_ROW = 5
+"""A search in which so many trials fail one after the other gives up."""
+
 DIGITS = 6
 """Of a result: KerasTuner's protocol carries them in single precision."""
 
@@ -76,6 +79,12 @@ class Lasting(keras_tuner.Oracle):
                 self._retry_queue.append(trial.trial_id)
         self.ongoing_trials = {}
 
+    def take_up(self, out: Path, project: str) -> None:
+        """Keep the state below `out`, and go on from what is there."""
+        self._set_project_dir(str(out), project)
+        if self.file.is_file():
+            self.reload()
+
     @property
     def file(self) -> Path:
         """Where the state is kept."""
@@ -86,10 +95,10 @@ class Lasting(keras_tuner.Oracle):
         trials = [trial.get_state() for trial in self.trials.values()]
         return super().get_state() | {"trials": trials, "losses": self.losses}
 
-    @property
-    def ended(self) -> list[Trial]:
-        """The trials that have ended, in that order."""
-        return [self.trials[trial_id] for trial_id in self.end_order]
+    def best(self) -> Trial | None:
+        """Return the best trial so far; of equal ones the first."""
+        done = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
+        return max(done, key=lambda trial: trial.score, default=None)
 
     @synchronized
     def create_trial(self, tuner_id: str) -> Trial:
@@ -141,6 +150,20 @@ class Lasting(keras_tuner.Oracle):
         self.save()
         return trial
 
+    def check_failures(self) -> None:
+        """Give up where trial after trial fails.
+
+        Raises
+        ------
+        SearchError
+            With what the last one failed of.
+        """
+        last = self.end_order[-FAILURES_IN_A_ROW:]
+        trials = [self.trials[trial_id] for trial_id in last]
+        if len(last) == FAILURES_IN_A_ROW and all(trial.status == TrialStatus.FAILED for trial in trials):
+            why = trials[-1].message or "see its folder"
+            raise SearchError(f"the last {len(last)} trials failed, trial {last[-1]} of: {why}")
+
     @synchronized
     def has_work(self) -> bool:
         """Tell whether trials run, or wait to be run again."""
@@ -152,15 +175,7 @@ class RandomOracle(Lasting, keras_tuner.oracles.RandomSearchOracle):
 
 
 class HyperbandOracle(Lasting, keras_tuner.oracles.HyperbandOracle):
-    """Hyperband: many trials of few epochs, the best of which go on."""
-
-    def planned_trials(self) -> int:
-        """Return how many trials one whole iteration has."""
-        return sum(
-            self._get_size(bracket, number)
-            for bracket in range(self._get_num_brackets())
-            for number in range(self._get_num_rounds(bracket))
-        )
+    """Hyperband: many trials of few epochs, the best of which go on (`plan.hyperband_trials` says how many)."""
 
 
 class BayesianOracle(Lasting, keras_tuner.oracles.BayesianOptimizationOracle):

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import keras
 import tensorflow as tf
 
 from keras_genre import training
@@ -13,10 +12,10 @@ from keras_genre.errors import RunError
 from keras_genre.metrics import cross_entropy
 from keras_genre.params import TrainParams
 from keras_genre.pipeline import label_rows
-from keras_genre.runs import RUN, best_epoch, load_model, read_history
+from keras_genre.runs import HISTORY, MODEL, RUN, best_epoch, load_model, read_history
 from keras_genre.scoring import score_clips
 from keras_genre.store import Store
-from tuning.trials import has_stopped
+from tuning.hypermodels import parameters_of
 
 
 def train_and_score(store: Store, params: TrainParams, preset: str, out: Path, epochs: int) -> dict[str, Any]:
@@ -63,6 +62,10 @@ def _train(plan: training.Plan, preset: str, out: Path) -> None:
         training.train(plan, preset, out)
 
 
-def parameters_of(model: keras.Model) -> int:
-    """Return the number of weights, those of the standardisation left out."""
-    return model.count_params() - model.get_layer("standardisation").count_params()
+def has_stopped(out: Path, params: TrainParams, epochs: int) -> bool:
+    """Tell whether a run has had its epochs, or has stopped early before."""
+    if not ((out / RUN).is_file() and (out / HISTORY).is_file() and (out / MODEL).is_file()):
+        return False
+    history = read_history(out)
+    patience = params.early_stopping_epochs
+    return len(history) >= epochs or bool(patience and len(history) - 1 - best_epoch(history) >= patience)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import gc
 import json
+import logging
 import os
 import resource
 import shutil
@@ -19,7 +20,7 @@ from keras_genre import files
 from keras_genre.errors import FolderInUseError, RunError
 from keras_genre.metrics import Scores
 from keras_genre.params import TrainParams, to_json
-from keras_genre.runs import CHECKPOINT, HISTORY, MODEL, RUN, best_epoch, read_history
+from keras_genre.runs import CHECKPOINT, MODEL
 from keras_genre.store import Store
 from tuning.data import SearchData
 from tuning.project import RESULT, TRIALS
@@ -181,8 +182,15 @@ def _unlocked(work):
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hide the progress of single trainings: the search has its own."""
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
-        yield
+    # TensorFlow warns of a graph for each network, which is what a search is.
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def peak_memory_mib() -> int:
@@ -217,12 +225,3 @@ def facts_of(params: TrainParams, runs: list[dict[str, Any]]) -> dict[str, Any]:
         "steps_per_execution": runs[0]["steps_per_execution"],
         "peak_memory_mib": max(run["memory_mib"] for run in runs),
     }
-
-
-def has_stopped(out: Path, params: TrainParams, epochs: int) -> bool:
-    """Tell whether a run has had its epochs, or has stopped early before."""
-    if not ((out / RUN).is_file() and (out / HISTORY).is_file() and (out / MODEL).is_file()):
-        return False
-    history = read_history(out)
-    patience = params.early_stopping_epochs
-    return len(history) >= epochs or bool(patience and len(history) - 1 - best_epoch(history) >= patience)

@@ -97,6 +97,8 @@ class GenreTuner(BaseTuner):
         """Report the end of a trial; the oracle saves itself."""
         self.oracle.end_trial(trial)
         self._trials_run += 1
+        if not self._is_worker():
+            self.oracle.check_failures()
 
     @contextlib.contextmanager
     def _signs_of_life(self, trial_id: str) -> Iterator[None]:

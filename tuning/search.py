@@ -1,0 +1,327 @@
+"""Search the hyperparameters of a network with KerasTuner; the test clips have no part in it.
+
+Command: `python -m tuning.search --preset P --tuner random|hyperband|bayesian --trials N --out DIR [--data STORE]`.
+The same command goes on with a search that was interrupted.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from keras_genre import cli, files
+from keras_genre.clips import Clip
+from keras_genre.datasets.options import add_split_options, apply_split_options
+from keras_genre.errors import ParameterError
+from keras_genre.models.presets import DEFAULT_PRESET, preset
+from keras_genre.params import TrainParams, with_values
+from keras_genre.progress import Progress
+from keras_genre.train import EMBEDDED_DATA
+from tuning.data import feature_stores
+from tuning.plan import OBJECTIVES, TUNERS, Method, SearchPlan, make_search_plan
+from tuning.project import TUNER, WORKERS, claim
+from tuning.space import TABLES, read_table
+
+if TYPE_CHECKING:
+    from tuning.oracles import Lasting
+    from tuning.tuner import GenreTuner
+
+DEFAULT_TRIALS = 20
+SILENCE_SECONDS = 60.0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = cli.parser("tuning.search", "Search the hyperparameters of a network; the test clips have no part in it.")
+    parser.formatter_class = argparse.HelpFormatter
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="search folder; goes on with one there")
+    parser.add_argument("--preset", default=DEFAULT_PRESET, metavar="P", help="network and recipe (lstm_optim)")
+    parser.add_argument("--data", type=Path, default=EMBEDDED_DATA, metavar="STORE", help="(the embedded one)")
+    parser.add_argument("--tuner", choices=TUNERS, default="random", help="(random)")
+    parser.add_argument("--trials", type=int, metavar="N", help="at most (20; under Hyperband those of one iteration)")
+    parser.add_argument(
+        "--objective", choices=OBJECTIVES, default="accuracy", help="of whole validation clips (accuracy)"
+    )
+    parser.add_argument(
+        "--folds",
+        type=int,
+        default=0,
+        metavar="K",
+        help="artist-grouped folds that validate a trial (the split's own)",
+    )
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="trainings of each fold in a trial (1)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the tuner (0)")
+    parser.add_argument("--factor", type=int, default=3, metavar="N", help="of Hyperband: one trial in N goes on (3)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="whole budget of a trial (the preset's)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as for keras_genre.train")
+    parser.add_argument("--space", type=Path, metavar="FILE", help="JSON: what varies, in place of the default ranges")
+    parser.add_argument("--dry-run", action="store_true", help="print the space and what a search would do")
+    add_split_options(parser)
+    spread = parser.add_argument_group("several processes")
+    spread.add_argument("--workers", type=int, default=0, metavar="N", help="on this machine; GPUs are shared out")
+    spread.add_argument("--chief", metavar="HOST:PORT", help="listen for workers and run no trial here")
+    spread.add_argument(
+        "--worker", metavar="HOST:PORT", help="run trials for the chief there; other flags as the chief's"
+    )
+    spread.add_argument(
+        "--renew-after", type=int, default=20, metavar="K", help="begin a new process every K trials (20; 0: never)"
+    )
+    spread.add_argument(
+        "--wait-seconds", type=float, default=600.0, metavar="S", help="for workers, or for the chief (600)"
+    )
+    spread.add_argument(
+        "--silence-seconds",
+        type=float,
+        default=SILENCE_SECONDS,
+        metavar="S",
+        help="a worker without a sign of life for so long has lost its trial (60)",
+    )
+    return parser
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = make_parser().parse_args(argv)
+    check_options(options)
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    plan = plan_of(options)
+    for note in plan.notes:
+        cli.say(f"note: {note}")
+    if options.dry_run:
+        print(description(plan))
+        return cli.DONE
+    if options.worker:
+        run_worker(plan, options)
+        return cli.DONE
+    # A search in this process may be replaced by a new one only if it is the whole of it.
+    renew_after = options.renew_after if argv is None else 0
+    with files.locked_folder(options.out):
+        began = claim(options.out, plan.identity())
+        cli.say(f"{'going on with' if began else 'beginning'} the search in {options.out}; starting Keras")
+        if options.workers or options.chief:
+            search_with_workers(plan, options, sys.argv[1:] if argv is None else list(argv))
+            renewed = False
+        else:
+            renewed = search_alone(plan, options.out, renew_after)
+    if renewed:
+        from tuning.workers import start_again
+
+        start_again()
+    return cli.DONE
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse flags that exclude each other.
+
+    Raises
+    ------
+    ParameterError
+    """
+    if sum(bool(flag) for flag in (options.workers, options.chief, options.worker)) > 1:
+        raise ParameterError("--workers, --chief and --worker exclude each other")
+    if min(options.workers, options.renew_after) < 0 or min(options.wait_seconds, options.silence_seconds) <= 0:
+        raise ParameterError(
+            "--workers and --renew-after must not be negative, --wait-seconds and --silence-seconds positive"
+        )
+    for flag in ("chief", "worker"):
+        if text := getattr(options, flag):
+            host, _, port = text.rpartition(":")
+            if not host or not port.isdecimal() or not int(port) <= 65535:
+                raise ParameterError(f"--{flag} {text}: expected HOST:PORT")
+
+
+def plan_of(options: argparse.Namespace) -> SearchPlan:
+    """Make the search that the flags describe.
+
+    Raises
+    ------
+    KerasGenreError
+        If a flag or the data cannot work.
+    """
+    base = base_params(options)
+    trials = options.trials if options.trials is not None or options.tuner == "hyperband" else DEFAULT_TRIALS
+    method = Method(
+        tuner=options.tuner,
+        objective=options.objective,
+        trials=trials,
+        folds=options.folds,
+        seeds=options.seeds,
+        seed=options.seed,
+        factor=options.factor,
+    )
+    changes = read_table(options.space) if options.space else {}
+    table = {} if changes.get("only") else TABLES[base.model.family]
+    tuned = (table | changes).get("features") is not None
+    stores = feature_stores(options.data, base.features, tuned)
+    # One index is divided; the stores beside it hold the same clips.
+    divided, notes = apply_split_options(stores[0].clips, options)
+    split_of = {clip.track: clip for clip in divided}
+    stores = [store.with_clips([clip_like(clip, split_of[clip.track]) for clip in store.clips]) for store in stores]
+    return make_search_plan(options.preset, base, method, stores, changes, notes)
+
+
+def clip_like(clip: Clip, divided: Clip) -> Clip:
+    """Return a clip with the split and the group that it has in another store."""
+    return dataclasses.replace(clip, split=divided.split, group=divided.group)
+
+
+def base_params(options: argparse.Namespace) -> TrainParams:
+    """Return the preset's parameters with flags in their place."""
+    words = [f"epochs={options.epochs}"] if options.epochs is not None else []
+    return with_values(preset(options.preset), [*words, *options.set])
+
+
+def description(plan: SearchPlan) -> str:
+    """Return what a search would do, for people."""
+    method, base = plan.method, plan.space.base
+    data = plan.identity()["data"]
+    width = max(len(domain.name) for domain in plan.space.domains)
+    runs = data["folds"] * method.seeds
+    lines = [
+        f"{method.tuner} search, {plan.trials} trials; objective: {method.objective} of whole validation clips",
+        f"{plan.preset} ({base.model.family}), up to {base.epochs} epochs; "
+        f"{runs} trainings a trial ({data['folds']} folds, {method.seeds} seeds)",
+        f"{data['clips']} clips for training and validation; features: {', '.join(data['features'])}",
+        "",
+        *(f"{domain.name:<{width}}  {domain}" for domain in plan.space.domains),
+    ]
+    return "\n".join(lines)
+
+
+def oracle_of(plan: SearchPlan) -> Any:
+    """Make the oracle of a search."""
+    from tuning.oracles import make_oracle
+
+    method = plan.method
+    return make_oracle(
+        method.tuner,
+        f"val_{method.objective}",
+        plan.space.hyperparameters(),
+        trials=method.trials,
+        epochs=plan.space.base.epochs,
+        factor=method.factor,
+        seed=method.seed,
+    )
+
+
+def tuner_of(plan: SearchPlan, oracle: "Lasting", out: Path, renew_after: int) -> "GenreTuner":
+    """Make the tuner of a search: what runs its trials in this process."""
+    from tuning.hparams import write_hparams
+    from tuning.trials import TrialRunner
+    from tuning.tuner import GenreTuner
+
+    method = plan.method
+    runner = TrialRunner(plan.data(out), out, plan.preset, method.seeds, keep=method.tuner == "hyperband")
+    return GenreTuner(
+        oracle,
+        plan.space,
+        runner,
+        method.objective,
+        out,
+        renew_after,
+        on_result=lambda result: write_hparams(out, result),
+    )
+
+
+def search_alone(plan: SearchPlan, out: Path, renew_after: int = 0) -> bool:
+    """Search in this process; return whether it left to be renewed."""
+    from tuning.tuner import RenewalError
+
+    # KerasTuner prints what is no data.
+    with contextlib.redirect_stdout(sys.stderr):
+        oracle = oracle_of(plan)
+        tuner = tuner_of(plan, oracle, out, renew_after)
+        with reporting(plan, oracle):
+            try:
+                tuner.search()
+            except RenewalError:
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def reporting(plan: SearchPlan, oracle: Any):
+    """Show the trials as they end: which, the best so far, the time left."""
+    objective = plan.method.objective
+
+    def ended(trial) -> None:
+        if trial.score is None:
+            progress.say(f"trial {trial.trial_id} failed: {trial.message or 'see its folder'}")
+        best = oracle.best()
+        note = f"best {objective} {best.score:.3f} (trial {best.trial_id})" if best else "none has succeeded"
+        own = f"trial {trial.trial_id}: {trial.score:.3f}, " if trial.score is not None else ""
+        progress.advance(note=own + note)
+
+    with Progress(plan.trials, "trials", done=len(oracle.end_order), plain_seconds=1.0) as progress:
+        oracle.on_end = ended
+        yield
+
+
+def search_with_workers(plan: SearchPlan, options: argparse.Namespace, words: list[str]) -> None:
+    """Search by worker processes, here or elsewhere."""
+    from tuning.chief import listening
+    from tuning.workers import LocalWorkers, address_of, visible_gpus
+
+    host, port = address_of(options.chief) if options.chief else ("127.0.0.1", 0)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        oracle = oracle_of(plan)
+        oracle.take_up(options.out, TUNER)
+        stack.enter_context(reporting(plan, oracle))
+        chief = stack.enter_context(listening(oracle, host, port, plan.identity()))
+        if options.workers:
+            plan.data(options.out)
+            command = [sys.executable, "-m", "tuning.search", *without_flag(words, "--workers")]
+            command += ["--worker", f"127.0.0.1:{chief.port}"]
+            workers = stack.enter_context(LocalWorkers(options.workers, command, options.out / WORKERS, visible_gpus()))
+            chief.watch(
+                options.silence_seconds,
+                options.wait_seconds,
+                lambda: workers.look_after(chief, len(oracle.end_order), chief.is_over),
+            )
+        else:
+            cli.say(f"listening on {host}:{chief.port} for workers")
+            chief.watch(options.silence_seconds, options.wait_seconds)
+
+
+def without_flag(words: Sequence[str], flag: str) -> list[str]:
+    """Return the words of a command without a flag and its value."""
+    kept, skip = [], False
+    for word in words:
+        if skip:
+            skip = False
+        elif word == flag:
+            skip = True
+        elif not word.startswith(f"{flag}="):
+            kept.append(word)
+    return kept
+
+
+def run_worker(plan: SearchPlan, options: argparse.Namespace) -> None:
+    """Run trials for a chief until it has no more."""
+    from tuning.workers import address_of, asking, check_chief, end_with_parent, start_again, worker_environment
+
+    end_with_parent()
+    host, port = address_of(options.worker)
+    os.environ.update(worker_environment(host, port))
+    claim(options.out, plan.identity())
+
+    from tuning.tuner import RenewalError
+
+    with contextlib.redirect_stdout(sys.stderr), asking(host, port, options.wait_seconds):
+        tuner = tuner_of(plan, oracle_of(plan), options.out, options.renew_after)
+        check_chief(tuner, plan.identity())
+        cli.say(f"working for {host}:{port} as {tuner.tuner_id}")
+        try:
+            tuner.search()
+        except RenewalError:
+            start_again()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
