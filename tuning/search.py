@@ -8,22 +8,23 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_genre import cli, files
 from keras_genre.clips import Clip
 from keras_genre.datasets.options import add_split_options, apply_split_options
-from keras_genre.errors import ParameterError
+from keras_genre.errors import ParameterError, SearchError
 from keras_genre.models.presets import DEFAULT_PRESET, preset
 from keras_genre.params import TrainParams, with_values
 from keras_genre.progress import Progress
 from keras_genre.train import EMBEDDED_DATA
 from tuning.data import feature_stores
 from tuning.plan import OBJECTIVES, TUNERS, Method, SearchPlan, make_search_plan
-from tuning.project import TUNER, WORKERS, claim
+from tuning.project import BEST, TUNER, WORKERS, claim, read_search
 from tuning.space import TABLES, read_table
 
 if TYPE_CHECKING:
@@ -61,6 +62,17 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--space", type=Path, metavar="FILE", help="JSON: what varies, in place of the default ranges")
     parser.add_argument("--dry-run", action="store_true", help="print the space and what a search would do")
     add_split_options(parser)
+    end = parser.add_argument_group("the end of a search")
+    end.add_argument(
+        "--top", type=int, metavar="K", help="print the best K trials as flags of keras_genre.train, no more"
+    )
+    end.add_argument(
+        "--retrain-best",
+        action="store_true",
+        help="then train the winner on training and validation clips, test it once, export it: into DIR/best",
+    )
+    end.add_argument("--retrain-seeds", type=int, default=5, metavar="N", help="with --retrain-best: so often (5)")
+    end.add_argument("--no-export", action="store_true", help="with --retrain-best: write no SavedModel")
     spread = parser.add_argument_group("several processes")
     spread.add_argument("--workers", type=int, default=0, metavar="N", help="on this machine; GPUs are shared out")
     spread.add_argument("--chief", metavar="HOST:PORT", help="listen for workers and run no trial here")
@@ -95,6 +107,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.dry_run:
         print(description(plan))
         return cli.DONE
+    if options.top:
+        print_top(plan, options)
+        return cli.DONE
     if options.worker:
         run_worker(plan, options)
         return cli.DONE
@@ -112,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tuning.workers import start_again
 
         start_again()
+    conclude(plan, options)
     return cli.DONE
 
 
@@ -128,6 +144,8 @@ def check_options(options: argparse.Namespace) -> None:
         raise ParameterError(
             "--workers and --renew-after must not be negative, --wait-seconds and --silence-seconds positive"
         )
+    if options.retrain_seeds < 1 or (options.top is not None and options.top < 1):
+        raise ParameterError("--top and --retrain-seeds must be at least 1")
     for flag in ("chief", "worker"):
         if text := getattr(options, flag):
             host, _, port = text.rpartition(":")
@@ -193,6 +211,61 @@ def description(plan: SearchPlan) -> str:
     return "\n".join(lines)
 
 
+def print_top(plan: SearchPlan, options: argparse.Namespace) -> None:
+    """Print the best trials so far as flags; what they reached goes to standard error."""
+    from tuning.records import best_first, read_trials
+    from tuning.winner import top_lines
+
+    # Before the claim, which would make the folder a search's.
+    read_search(options.out)
+    claim(options.out, plan.identity())
+    best = best_first(read_trials(options.out, plan.space))[: options.top]
+    data = options.data if options.data != EMBEDDED_DATA else None
+    for trial, line in zip(best, top_lines(plan, best, data), strict=True):
+        cli.say(f"trial {trial.trial}: {plan.method.objective} {trial.objective:.3f}")
+        print(line)
+
+
+def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
+    """Write the report, say what was best, and train it anew if that is wished."""
+    from tuning.records import best_first, read_trials
+    from tuning.report import PAGE, write_report
+    from tuning.winner import flags_of, retrain
+
+    out, method = options.out, plan.method
+    trials = read_trials(out, plan.space)
+    ranked = best_first(trials)
+    if not ranked:
+        raise SearchError(f"{out}: no trial succeeded")
+    facts = {
+        "tuner": f"{method.tuner}, {len(trials)} trials, {len(trials) - len(ranked)} of which failed",
+        "objective": f"{method.objective} of whole validation clips, {len(plan.folds)} folds, {method.seeds} seeds",
+        "preset": plan.preset,
+        "data": str(plan.stores[0].path),
+        **{f"note {number}": note for number, note in enumerate(plan.notes, 1)},
+    }
+    write_report(out, f"Search in {out.name}", method.objective, facts, trials)
+    best = ranked[0]
+    print(f"best: trial {best.trial}, {method.objective} {best.objective:.3f}, on clips that chose it")
+    print(f"report: {out / PAGE}")
+    if not options.retrain_best:
+        data = options.data if options.data != EMBEDDED_DATA else None
+        flags = shlex.join(flags_of(plan.preset, plan.space.params(best.values), data))
+        print(f"python -m keras_genre.train {flags}")
+        return
+    with files.locked_folder(out):
+        summary = retrain(plan, out, best, options.retrain_seeds, export=not options.no_export)
+    print(f"run folders: {out / BEST}")
+    if not summary["runs"]:
+        print("no clips to test on")
+        return
+    print(
+        f"test accuracy {summary['test_accuracy']:.3f} (95 % interval {summary['test_accuracy_95_low']:.3f} to "
+        f"{summary['test_accuracy_95_high']:.3f}; mean of {summary['seeds']} seeds on {summary['test_clips']} clips), "
+        f"macro F1 {summary['test_macro_f1']:.3f}"
+    )
+
+
 def oracle_of(plan: SearchPlan) -> Any:
     """Make the oracle of a search."""
     from tuning.oracles import make_oracle
@@ -232,8 +305,7 @@ def search_alone(plan: SearchPlan, out: Path, renew_after: int = 0) -> bool:
     """Search in this process; return whether it left to be renewed."""
     from tuning.tuner import RenewalError
 
-    # KerasTuner prints what is no data.
-    with contextlib.redirect_stdout(sys.stderr):
+    with kerastuner_silent():
         oracle = oracle_of(plan)
         tuner = tuner_of(plan, oracle, out, renew_after)
         with reporting(plan, oracle):
@@ -245,7 +317,14 @@ def search_alone(plan: SearchPlan, out: Path, renew_after: int = 0) -> bool:
 
 
 @contextlib.contextmanager
-def reporting(plan: SearchPlan, oracle: Any):
+def kerastuner_silent() -> Iterator[None]:
+    """Hide what KerasTuner prints: no data, and its protocol prints the value of every condition."""
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+@contextlib.contextmanager
+def reporting(plan: SearchPlan, oracle: Any) -> Iterator[None]:
     """Show the trials as they end: which, the best so far, the time left."""
     objective = plan.method.objective
 
@@ -269,7 +348,7 @@ def search_with_workers(plan: SearchPlan, options: argparse.Namespace, words: li
 
     host, port = address_of(options.chief) if options.chief else ("127.0.0.1", 0)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        stack.enter_context(kerastuner_silent())
         oracle = oracle_of(plan)
         oracle.take_up(options.out, TUNER)
         stack.enter_context(reporting(plan, oracle))
@@ -313,7 +392,7 @@ def run_worker(plan: SearchPlan, options: argparse.Namespace) -> None:
 
     from tuning.tuner import RenewalError
 
-    with contextlib.redirect_stdout(sys.stderr), asking(host, port, options.wait_seconds):
+    with kerastuner_silent(), asking(host, port, options.wait_seconds):
         tuner = tuner_of(plan, oracle_of(plan), options.out, options.renew_after)
         check_chief(tuner, plan.identity())
         cli.say(f"working for {host}:{port} as {tuner.tuner_id}")

@@ -250,7 +250,7 @@ def make_space(base: TrainParams, conditions: Conditions, changes: Mapping[str, 
     domains = [_domain(name, entry, base) for name, entry in table.items() if entry is not None]
     domains = [domain for domain in (_allowed(each, conditions) for each in domains) if domain is not None]
     names = {domain.name for domain in domains}
-    fixed = _flat(to_json(base))
+    fixed = flat(to_json(base))
     kept = []
     for domain in domains:
         if domain.parent and domain.parent not in names:
@@ -303,11 +303,12 @@ def _allowed(domain: Domain, conditions: Conditions) -> Domain | None:
     return dataclasses.replace(domain, values=values) if len(values) > 1 else None
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested JSON values under names such as `model.dropout`."""
+    found: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
 
 
 def _check(base: TrainParams, domains: Iterable[Domain]) -> None:
