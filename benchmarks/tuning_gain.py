@@ -275,8 +275,8 @@ def summarise(
 def table(summary: dict[str, Any]) -> str:
     """Return the figures as Markdown."""
     lines = [
-        f"Made by `{summary['command']}`, {summary['date']}: {summary['title']}; {len(summary['folds'])} artist-grouped "
-        f"folds, each held out of a {summary['tuner']} search of {summary['trials']} trials.",
+        f"Made by `{summary['command']}`, {summary['date']}: {summary['title']}; {len(summary['folds'])} "
+        f"artist-grouped folds, each held out of a {summary['tuner']} search of {summary['trials']} trials.",
         "",
         f"| `{summary['preset']}` | accuracy | 95 % interval | seeds (deviation) | over the defaults |",
         "|---|---:|---:|---:|---:|",

@@ -3,6 +3,8 @@
 import json
 import shlex
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -283,6 +285,21 @@ def test_the_winner_is_trained_on_all_but_the_test_clips_and_tested_once(tmp_pat
     reports = {path: path.stat().st_mtime_ns for path in best.glob("*/report.json")}
     assert main(words) == 0
     assert {path: path.stat().st_mtime_ns for path in best.glob("*/report.json")} == reports
+
+
+def test_help_and_a_dry_run_import_neither_tensorflow_nor_kerastuner(tmp_path):
+    make_toy_store(tmp_path / "store")
+    for words in (["--help"], words_of(tmp_path, "--dry-run")):
+        code = (
+            f"import runpy, sys; sys.argv = ['x', *{words!r}]\n"
+            "try: runpy.run_module('tuning.search', run_name='__main__')\n"
+            "except SystemExit as end: assert not end.code\n"
+            "heavy = {'tensorflow', 'keras', 'keras_tuner', 'matplotlib', 'sklearn'} & set(sys.modules)\n"
+            "assert not heavy, heavy"
+        )
+        result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert "learning_rate" in result.stdout or "--retrain-best" in result.stdout
 
 
 def test_differences_name_what_is_new_gone_and_changed():

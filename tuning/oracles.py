@@ -41,6 +41,8 @@ class Lasting(keras_tuner.Oracle):
         Called with a trial when it has ended.
     """
 
+    ongoing_trials: dict[str, Trial]
+
     def __init__(self, **options: Any):
         # Failures in a row are counted elsewhere: raised in here, an error would leave the oracle locked.
         super().__init__(**options, max_consecutive_failed_trials=1_000_000_000)

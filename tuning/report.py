@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from keras_genre import files
 from tuning.records import TrialRecord
@@ -153,6 +154,7 @@ def _over_trials(axes: Axes, trials: Sequence[TrialRecord], objective: str) -> N
     axes.plot(numbers, objectives, "o", color="#1f5a99", markersize=4, label="a trial")
     axes.step(numbers, np.maximum.accumulate(objectives), where="post", color="#d1661f", label="the best so far")
     axes.set(title=f"{objective} over the trials", xlabel="trial, in the order of their ends", ylabel=objective)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
 

@@ -49,6 +49,8 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--folds",
+        # `folds` is what another flag of this name means to the commands that divide clips.
+        dest="validation_folds",
         type=int,
         default=0,
         metavar="K",
@@ -167,7 +169,7 @@ def plan_of(options: argparse.Namespace) -> SearchPlan:
         tuner=options.tuner,
         objective=options.objective,
         trials=trials,
-        folds=options.folds,
+        folds=options.validation_folds,
         seeds=options.seeds,
         seed=options.seed,
         factor=options.factor,

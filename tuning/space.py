@@ -180,7 +180,7 @@ def _replaced(base: TrainParams, values: Mapping[str, Any]) -> TrainParams:
     content = to_json(base)
     for name, value in values.items():
         *path, last = name.split(".")
-        inner = content
+        inner: Any = content
         for part in path:
             inner = inner.get(part) if isinstance(inner, dict) else None
         if not isinstance(inner, dict) or last not in inner or isinstance(inner[last], dict):
@@ -274,7 +274,7 @@ def _domain(name: str, entry: Any, base: TrainParams) -> Domain:
     parent, equals, parent_value = str(entry.get("when", "")).partition("=")
     if bool(parent) != bool(equals):
         raise ParameterError(f'space: {name}: "when" must be NAME=VALUE')
-    where = {"parent": parent, "parent_value": parent_value}
+    where: dict[str, Any] = {"parent": parent, "parent_value": parent_value}
     if "shares_of_epochs" in entry:
         shares = [max(1, round(share * base.epochs)) for share in entry["shares_of_epochs"]]
         return Domain(name, tuple(dict.fromkeys(shares)), **where)
