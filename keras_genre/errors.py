@@ -119,3 +119,7 @@ class ExportError(KerasGenreError):
 
 class SearchError(KerasGenreError):
     """A search cannot go on: its folder is of another search or damaged, or its workers are gone."""
+
+
+class WeightsError(KerasGenreError):
+    """The weights of a network are missing, damaged or of another network."""
