@@ -252,7 +252,7 @@ def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
     print(f"report: {out / PAGE}")
     if not options.retrain_best:
         data = options.data if options.data != EMBEDDED_DATA else None
-        flags = shlex.join(flags_of(plan.preset, plan.space.params(best.values), data))
+        flags = shlex.join(flags_of(plan.preset, plan.space.params_with(best.values), data))
         print(f"python -m keras_genre.train {flags}")
         return
     with files.locked_folder(out):

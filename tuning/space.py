@@ -143,7 +143,11 @@ class Space:
         ParameterError
             If the values do not go together.
         """
-        return _replaced(self.base, self.chosen(values))
+        return self.params_with(self.chosen(values))
+
+    def params_with(self, chosen: Mapping[str, Any]) -> TrainParams:
+        """Return the parameters of a trial whose values `chosen` gave."""
+        return _replaced(self.base, chosen)
 
     def chosen(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters' values, as JSON values, that the tuner chose."""

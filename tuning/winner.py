@@ -38,7 +38,7 @@ def flags_of(preset_name: str, params: TrainParams, data: Path | None = None) ->
 
 def top_lines(plan: SearchPlan, trials: Sequence[TrialRecord], data: Path | None) -> list[str]:
     """Return a line of flags for each trial."""
-    return [shlex.join(flags_of(plan.preset, plan.space.params(trial.values), data)) for trial in trials]
+    return [shlex.join(flags_of(plan.preset, plan.space.params_with(trial.values), data)) for trial in trials]
 
 
 def without_validation(params: TrainParams, folder: Path, result: dict[str, Any]) -> TrainParams:
@@ -118,7 +118,7 @@ def retrain(plan: SearchPlan, out: Path, winner: TrialRecord, seeds: int, *, exp
     histories = out / TRIALS / winner.trial
     if result is None or not any(histories.glob(f"*/{HISTORY}")):
         raise SearchError(f"{histories}: the trial's folder is not here; copy it from the worker that ran it")
-    params = without_validation(plan.space.params(winner.values), histories, result)
+    params = without_validation(plan.space.params_with(winner.values), histories, result)
     store = all_for_training(store_for(plan, params.features))
     folder = out / BEST
     first = params.seed
