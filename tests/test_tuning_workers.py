@@ -53,7 +53,7 @@ def ongoing(search) -> dict[str, str]:
 def test_local_workers_of_which_one_is_killed_find_what_one_process_finds(tmp_path):
     for name in ("alone", "spread"):
         make_toy_store(tmp_path / name / "store")
-    words = ["--trials", "4", "--epochs", "8"]
+    words = ["--trials", "3", "--epochs", "8"]
     assert main(words_of(tmp_path / "alone", *words)) == 0
 
     log, search = tmp_path / "log", tmp_path / "spread" / "search"
@@ -65,7 +65,7 @@ def test_local_workers_of_which_one_is_killed_find_what_one_process_finds(tmp_pa
         assert process.wait(300) == 0, log.read_text()
     assert f"trial {lost} was lost with its worker" in log.read_text()
     assert results_of(search) == results_of(tmp_path / "alone" / "search")
-    assert sorted(state_of(search)["end_order"]) == ["0", "1", "2", "3"]
+    assert sorted(state_of(search)["end_order"]) == ["0", "1", "2"]
     assert (search / "report.html").is_file()
 
 
@@ -97,12 +97,14 @@ def test_a_chief_and_workers_elsewhere_share_a_search(tmp_path):
             assert process.wait(300) == 1
         assert "params.batch_size: 32 -> 16" in (tmp_path / "other.log").read_text()
         (tmp_path / "far" / "search").rename(tmp_path / "far" / "refused")
-        # This one begins a new process after its first trial, and is still the same worker.
+        # This one begins a new process after each trial, and is still the same worker.
         own = words_of(tmp_path / "far", *words, "--worker", address)
         with ended_at_exit(start(own, tmp_path / "worker.log")) as process:
             assert chief.wait(300) == 0, (tmp_path / "chief.log").read_text()
             assert process.wait(60) == 0, (tmp_path / "worker.log").read_text()
-    assert (tmp_path / "worker.log").read_text().count("working for") == 2
+    greetings = [line for line in (tmp_path / "worker.log").read_text().splitlines() if line.startswith("working for")]
+    assert len(greetings) > 1
+    assert len(set(greetings)) == 1
     trials = state_of(tmp_path / "search")["trials"]
     assert [trial["status"] for trial in trials] == ["COMPLETED", "COMPLETED"]
     assert (tmp_path / "far" / "search" / "trials" / "1" / "result.json").is_file()
