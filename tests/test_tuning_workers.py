@@ -14,7 +14,8 @@ from toys import make_toy_store
 from keras_genre.errors import SearchError
 from tuning.chief import listening
 from tuning.oracles import make_oracle
-from tuning.search import main, without_flag
+from tuning.running import without_flag
+from tuning.search import main
 from tuning.workers import address_of
 
 

@@ -117,9 +117,7 @@ class TrialRunner:
         }
         files.write_json(folder / RESULT, result)
         if not self._keep:
-            for name in (CHECKPOINT, MODEL):
-                for path in folder.glob(f"*/{name}"):
-                    path.unlink()
+            clear_networks(self._out, trial)
         return result
 
     def _continue(self, earlier: str, name: str, folder: Path) -> None:
@@ -131,6 +129,13 @@ class TrialRunner:
                 for path in source.iterdir():
                     if path.is_file() and path.name != OUTCOME:
                         shutil.copy2(path, temporary / path.name)
+
+
+def clear_networks(out: Path, trial: str = "*") -> None:
+    """Remove the networks and checkpoints of a trial, or of all: their results stay."""
+    for name in (CHECKPOINT, MODEL):
+        for path in (out / TRIALS).glob(f"{trial}/*/{name}"):
+            path.unlink()
 
 
 def run_once(store: Store, params: TrainParams, preset: str, out: Path, budget: Budget) -> dict[str, Any]:
