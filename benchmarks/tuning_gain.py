@@ -68,7 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-set", choices=SPACES, default="embedded")
     parser.add_argument("--source", type=Path, metavar="FILE.npz", help="the features, for data sets not embedded here")
     parser.add_argument("--preset", default="lstm_optim", metavar="P")
-    parser.add_argument("--tuner", choices=("random", "hyperband", "bayesian"), default="bayesian")
+    parser.add_argument("--tuner", choices=("random", "hyperband", "bayesian"), default="random")
     parser.add_argument("--trials", type=int, default=40, metavar="N", help="of each search")
     parser.add_argument("--inner-folds", type=int, default=2, metavar="K", help="that validate a trial")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="of the test: seeds 0 to N - 1")

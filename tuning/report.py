@@ -16,11 +16,18 @@ from matplotlib.ticker import MaxNLocator
 
 from keras_genre import files
 from tuning.records import TrialRecord
-from tuning.space import text_of
+from tuning.space import Domain, Space, text_of
 
 PAGE, PICTURE = "report.html", "report.png"
 LEAST_FOR_IMPORTANCE = 8
 """Trials below which nothing can be said of what matters."""
+
+LABEL: dict[str, Any] = {
+    "fontsize": 7,
+    "va": "center",
+    "color": "0.15",
+    "bbox": {"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 0.5},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,30 +47,27 @@ class Column:
     ticks: list[tuple[float, str]]
 
 
-def columns_of(trials: Sequence[TrialRecord]) -> list[Column]:
-    """Return the hyperparameters that vary among trials."""
-    names = dict.fromkeys(name for trial in trials for name in trial.values)
-    columns = [_column(name, [trial.values.get(name) for trial in trials]) for name in names]
+def columns_of(trials: Sequence[TrialRecord], space: Space) -> list[Column]:
+    """Return the hyperparameters that vary among trials, in the order of the space."""
+    columns = [_column(domain, [trial.values.get(domain.name) for trial in trials]) for domain in space.domains]
     return [column for column in columns if len({place for place in column.places if not np.isnan(place)}) > 1]
 
 
-def _column(name: str, values: list[Any]) -> Column:
+def _column(domain: Domain, values: list[Any]) -> Column:
     known = [value for value in values if value is not None]
-    if known and all(isinstance(value, float) for value in known) and len(set(known)) > 6:
+    if not domain.values:
         numbers = np.array([np.nan if value is None else value for value in values], float)
-        positive = numbers[numbers > 0]
-        # Where there are orders of magnitude, they are what was searched.
-        logarithmic = positive.size == len(known) and positive.max() > 20 * positive.min()
-        scaled = np.log10(numbers) if logarithmic else numbers
-        low, high = np.nanmin(scaled), np.nanmax(scaled)
+        low, high = (np.log10([domain.low, domain.high])) if domain.log else (domain.low, domain.high)
+        scaled = np.log10(numbers) if domain.log else numbers
+        span = (high - low) or 1.0
         marks = np.linspace(low, high, 3)
-        ticks = [((mark - low) / (high - low), f"{10**mark if logarithmic else mark:.2g}") for mark in marks]
-        return Column(name, (scaled - low) / (high - low), ticks)
+        ticks = [((mark - low) / span, f"{10**mark if domain.log else mark:.2g}") for mark in marks]
+        return Column(domain.name, (scaled - low) / span, ticks)
     ordered = sorted(set(map(_sortable, known)))
     last = max(len(ordered) - 1, 1)
     place = {key: number / last for number, key in enumerate(ordered)}
     places = np.array([np.nan if value is None else place[_sortable(value)] for value in values])
-    return Column(name, places, [(place[key], key[1]) for key in ordered])
+    return Column(domain.name, places, [(place[key], key[1]) for key in ordered])
 
 
 def _sortable(value: Any) -> tuple[float, str]:
@@ -88,7 +92,7 @@ class Importance:
     explained: float
 
 
-def importance_of(trials: Sequence[TrialRecord]) -> Importance | None:
+def importance_of(trials: Sequence[TrialRecord], space: Space) -> Importance | None:
     """Estimate what matters, by a random forest from values to objectives (Breiman, 2001).
 
     Returns
@@ -99,7 +103,7 @@ def importance_of(trials: Sequence[TrialRecord]) -> Importance | None:
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.inspection import permutation_importance
 
-    columns = columns_of(trials)
+    columns = columns_of(trials, space)
     if len(trials) < LEAST_FOR_IMPORTANCE or not columns:
         return None
     # A hyperparameter that a trial did not have has a place of its own.
@@ -112,18 +116,20 @@ def importance_of(trials: Sequence[TrialRecord]) -> Importance | None:
     return Importance(ranked, float(forest.oob_score_))
 
 
-def figure_of(trials: Sequence[TrialRecord], importance: Importance | None, objective: str) -> Figure:
+def figure_of(trials: Sequence[TrialRecord], space: Space, objective: str) -> Figure:
     """Draw parallel coordinates, the importance of each hyperparameter and the objective over the trials."""
-    figure = Figure(figsize=(13, 10), layout="constrained")
+    columns = columns_of(trials, space)
+    figure = Figure(figsize=(max(13.0, 3 + 0.9 * len(columns)), 10), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 2))
-    _parallel(figure, figure.add_subplot(grid[0, :]), trials, objective)
+    _parallel(figure, figure.add_subplot(grid[0, :]), trials, columns, objective)
     _over_trials(figure.add_subplot(grid[1, 0]), trials, objective)
-    _importance(figure.add_subplot(grid[1, 1]), importance)
+    _importance(figure.add_subplot(grid[1, 1]), importance_of(trials, space))
     return figure
 
 
-def _parallel(figure: Figure, axes: Axes, trials: Sequence[TrialRecord], objective: str) -> None:
-    columns = columns_of(trials)
+def _parallel(
+    figure: Figure, axes: Axes, trials: Sequence[TrialRecord], columns: Sequence[Column], objective: str
+) -> None:
     objectives = np.array([trial.objective for trial in trials])
     low, high = objectives.min(), objectives.max()
     span = high - low or 1.0
@@ -138,10 +144,10 @@ def _parallel(figure: Figure, axes: Axes, trials: Sequence[TrialRecord], objecti
     for place, column in enumerate(columns):
         axes.axvline(place, color="0.8", linewidth=0.8, zorder=0)
         for height, text in column.ticks:
-            axes.text(place + 0.03, height, text, fontsize=7, va="center", color="0.25")
+            axes.text(place + 0.05, height, text, **LABEL)
     axes.axvline(len(columns), color="0.8", linewidth=0.8, zorder=0)
     for height in (0.0, 1.0):
-        axes.text(len(columns) + 0.03, height, f"{low + height * span:.3f}", fontsize=7, va="center", color="0.25")
+        axes.text(len(columns) + 0.05, height, f"{low + height * span:.3f}", **LABEL)
     axes.set_xticks(x, [*(column.name for column in columns), objective], rotation=30, ha="right", fontsize=8)
     axes.set_yticks([])
     axes.set_xlim(-0.1, len(columns) + 0.4)
@@ -179,13 +185,16 @@ tr.best { background: #eaf3e6 } tr.failed { color: #999 } img { max-width: 100% 
 """
 
 
-def write_report(out: Path, title: str, objective: str, facts: dict[str, str], trials: Sequence[TrialRecord]) -> None:
+def write_report(
+    out: Path, title: str, space: Space, objective: str, facts: dict[str, str], trials: Sequence[TrialRecord]
+) -> None:
     """Write `report.html` and `report.png` into a search folder.
 
     Parameters
     ----------
     out : Path
     title : str
+    space : Space
     objective : str
         Name of what was maximised.
     facts : dict
@@ -194,7 +203,7 @@ def write_report(out: Path, title: str, objective: str, facts: dict[str, str], t
         In the order of their ends; at least one succeeded.
     """
     done = [trial for trial in trials if trial.succeeded]
-    figure = figure_of(done, importance_of(done), objective)
+    figure = figure_of(done, space, objective)
     with matplotlib.rc_context({"savefig.dpi": 110}):
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")

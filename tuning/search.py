@@ -241,7 +241,7 @@ def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
         "data": str(plan.stores[0].path),
         **{f"note {number}": note for number, note in enumerate(plan.notes, 1)},
     }
-    write_report(out, f"Search in {out.name}", method.objective, facts, trials)
+    write_report(out, f"Search in {out.name}", plan.space, method.objective, facts, trials)
     clear_networks(out)
     best = ranked[0]
     print(f"best: trial {best.trial}, {method.objective} {best.objective:.3f}, on clips that chose it")
