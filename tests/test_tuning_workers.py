@@ -51,23 +51,40 @@ def ongoing(search) -> dict[str, str]:
     return {}
 
 
-def test_local_workers_of_which_one_is_killed_find_what_one_process_finds(tmp_path):
+def test_with_a_worker_killed_and_then_all_of_it_a_search_finds_what_one_process_finds(tmp_path):
     for name in ("alone", "spread"):
         make_toy_store(tmp_path / name / "store")
     words = ["--trials", "3", "--epochs", "8"]
-    assert main(words_of(tmp_path / "alone", *words)) == 0
+    assert start(words_of(tmp_path / "alone", *words), tmp_path / "log").wait() == 0
 
     log, search = tmp_path / "log", tmp_path / "spread" / "search"
-    with ended_at_exit(start(words_of(tmp_path / "spread", *words, "--workers", "2"), log)) as process:
+    command = words_of(tmp_path / "spread", *words, "--workers", "2")
+    with ended_at_exit(start(command, log)) as process:
         wait_for(lambda: ongoing(search), process, log)
         victim = child_with_trial(process.pid, search)
         lost = ongoing(search)[victim_name(victim)]
         os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: f"trial {lost} was lost with its worker" in log.read_text(), process, log)
+        workers = children_of(process.pid)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    # Workers do not outlive the chief: they would be in the way of the next ones.
+    ends = time.monotonic() + 60
+    while any(is_alive(worker) for worker in workers):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    with ended_at_exit(start(command, log)) as process:
         assert process.wait(300) == 0, log.read_text()
-    assert f"trial {lost} was lost with its worker" in log.read_text()
     assert results_of(search) == results_of(tmp_path / "alone" / "search")
     assert sorted(state_of(search)["end_order"]) == ["0", "1", "2"]
     assert (search / "report.html").is_file()
+
+
+def is_alive(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        # Of a process that is over and has not been waited for, the state is Z.
+        return open(f"/proc/{pid}/stat", encoding="ascii").read().rpartition(")")[2].split()[0] != "Z"
+    return False
 
 
 def children_of(pid: int) -> list[int]:

@@ -4,7 +4,7 @@
 search.json           what is searched, on what: a search is only gone on with if this is the same
 data/KIND/            the clips of the search; no test clip is among them
 tuner/oracle.json     KerasTuner's state: the trials, and where the tuner is
-trials/ID/            a trial: result.json, and a run folder for each fold and seed
+trials/ID/            a trial: result.json or failure.txt, and a run folder for each fold and seed
 tensorboard/ID/       hyperparameters and results for TensorBoard's HParams page
 workers/              what the worker processes said
 report.html  report.png
@@ -23,7 +23,7 @@ from keras_genre.errors import SearchError
 
 SEARCH = "search.json"
 DATA, TUNER, TRIALS, TENSORBOARD, WORKERS = "data", "tuner", "trials", "tensorboard", "workers"
-RESULT = "result.json"
+RESULT, FAILURE = "result.json", "failure.txt"
 BEST = "best"
 
 OWN_NAMES = {SEARCH, DATA, TUNER, TRIALS, TENSORBOARD, WORKERS, BEST, "report.html", "report.png"}
@@ -122,3 +122,16 @@ def read_result(out: Path, trial: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def write_failure(out: Path, trial: str, why: str) -> None:
+    """Note why a trial failed: KerasTuner's protocol does not carry it to a chief."""
+    files.write_text(out / TRIALS / trial / FAILURE, why + "\n")
+
+
+def read_failure(out: Path, trial: str) -> str:
+    """Return why a trial failed; empty if that is not known here."""
+    try:
+        return (out / TRIALS / trial / FAILURE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

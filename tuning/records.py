@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_genre.errors import SearchError
-from tuning.project import TUNER, read_result
+from tuning.project import TUNER, read_failure, read_result
 from tuning.space import Space
 
 
@@ -70,7 +70,7 @@ def _record(out: Path, space: Space, state: dict[str, Any]) -> TrialRecord:
         state["trial_id"],
         space.chosen(state["hyperparameters"]["values"]),
         float(state["score"]) if done else float("nan"),
-        "" if done else state.get("message") or "",
+        "" if done else state.get("message") or read_failure(out, state["trial_id"]),
         facts,
     )
 

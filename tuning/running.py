@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from keras_genre import cli
 from keras_genre.progress import Progress
 from tuning.plan import SearchPlan
-from tuning.project import TUNER, WORKERS, claim
+from tuning.project import TUNER, WORKERS, claim, read_failure
 
 if TYPE_CHECKING:
     from tuning.oracles import Lasting
@@ -60,7 +60,7 @@ def search_alone(plan: SearchPlan, out: Path, renew_after: int = 0) -> bool:
     with kerastuner_silent():
         oracle = oracle_of(plan)
         tuner = tuner_of(plan, oracle, out, renew_after)
-        with reporting(plan, oracle):
+        with reporting(plan, oracle, out):
             try:
                 tuner.search()
             except RenewalError:
@@ -76,13 +76,14 @@ def kerastuner_silent() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reporting(plan: SearchPlan, oracle: Any) -> Iterator[None]:
+def reporting(plan: SearchPlan, oracle: Any, out: Path) -> Iterator[None]:
     """Show the trials as they end: which, the best so far, the time left."""
     objective = plan.method.objective
 
     def ended(trial) -> None:
         if trial.score is None:
-            progress.say(f"trial {trial.trial_id} failed: {trial.message or 'see its folder'}")
+            why = trial.message or read_failure(out, trial.trial_id) or "why is known where it ran"
+            progress.say(f"trial {trial.trial_id} failed: {why}")
         best = oracle.best()
         note = f"best {objective} {best.score:.3f} (trial {best.trial_id})" if best else "none has succeeded"
         own = f"trial {trial.trial_id}: {trial.score:.3f}, " if trial.score is not None else ""
@@ -103,7 +104,7 @@ def search_with_workers(plan: SearchPlan, options: argparse.Namespace, words: li
         stack.enter_context(kerastuner_silent())
         oracle = oracle_of(plan)
         oracle.take_up(options.out, TUNER)
-        stack.enter_context(reporting(plan, oracle))
+        stack.enter_context(reporting(plan, oracle, options.out))
         chief = stack.enter_context(listening(oracle, host, port, plan.identity()))
         if options.workers:
             plan.data(options.out)

@@ -13,7 +13,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 
 from keras_genre.errors import ParameterError, RunError
 from tuning.oracles import ORACLE, Lasting
-from tuning.project import TUNER
+from tuning.project import TUNER, write_failure
 from tuning.space import Space
 from tuning.trials import Budget, TrialRunner
 
@@ -57,6 +57,7 @@ class GenreTuner(BaseTuner):
         self._space = space
         self._runner = runner
         self._objective = objective
+        self._out = out
         self._renew_after = renew_after
         self._on_result = on_result
         self._trials_run = 0
@@ -80,6 +81,7 @@ class GenreTuner(BaseTuner):
         except (RunError, ParameterError) as error:
             trial.status = TrialStatus.FAILED
             trial.message = str(error)
+            write_failure(self._out, trial.trial_id, trial.message)
 
     def pre_create_trial(self) -> None:
         """Wait a moment if there was no trial the last time, and leave if this process is to be renewed."""
