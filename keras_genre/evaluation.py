@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 
 from keras_genre import files, report
+from keras_genre.calibration import read_calibration
 from keras_genre.clips import Clip
 from keras_genre.errors import StoreError
-from keras_genre.metrics import Scores, softmax
+from keras_genre.metrics import Scores, expected_calibration_error, reliability, softmax
 from keras_genre.params import differences
-from keras_genre.runs import CONFUSION, PREDICTIONS, REPORT, REPORT_TEXT, RunInfo, load_model, named_for, read_run
+from keras_genre.runs import (
+    CONFUSION,
+    PREDICTIONS,
+    RELIABILITY,
+    REPORT,
+    REPORT_TEXT,
+    RunInfo,
+    load_model,
+    named_for,
+    read_run,
+)
 from keras_genre.scoring import score_clips
 from keras_genre.store import Store, open_store
 
@@ -20,8 +31,8 @@ from keras_genre.store import Store, open_store
 def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> Scores:
     """Classify the whole clips of a split and write the report into the run folder.
 
-    Writes `report.json`, `report.md`, `predictions.csv` and `confusion.png`; for a split other than `test` their
-    names carry it.
+    Writes `report.json`, `report.md`, `predictions.csv`, `confusion.png` and `reliability.png`; for a split other than
+    `test` their names carry it.
 
     Parameters
     ----------
@@ -57,9 +68,15 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
     notes = list(info.notes)
     if data is not None and store.path.resolve() != Path(info.data).resolve():
         notes.append(f"the clips are of {store.path}; whether their artists are in the training data is not known")
+    probabilities = softmax(logits)
+    error = expected_calibration_error(probabilities, expected)
+    parts = reliability(probabilities, expected)
     values: dict[str, Any] = {
         "split": split,
         **scores.to_json(),
+        "expected_calibration_error": error,
+        "reliability": parts,
+        "calibration": read_calibration(run),
         "notes": notes,
         "seed": info.params.seed,
         "preset": info.preset,
@@ -67,9 +84,19 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
         "versions": info.versions,
     }
     title = f"{info.preset} on {len(clips)} {split} clips"
-    facts = {"seed": info.params.seed, "data": store.path, "features": info.params.features, **info.versions}
-    files.write_text(run / named_for(PREDICTIONS, split), predictions_csv(clips, genres, softmax(logits)))
+    calibration = values["calibration"]
+    fitted = f"{calibration['temperature']:.3f}, divided out" if calibration else "not fitted, too few validation clips"
+    facts = {
+        "expected calibration error": f"{error:.3f}",
+        "temperature": fitted,
+        "seed": info.params.seed,
+        "data": store.path,
+        "features": info.params.features,
+        **info.versions,
+    }
+    files.write_text(run / named_for(PREDICTIONS, split), predictions_csv(clips, genres, probabilities))
     report.save_figure(report.confusion_figure(scores, title), run / named_for(CONFUSION, split))
+    report.save_figure(report.reliability_figure(parts, title), run / named_for(RELIABILITY, split))
     files.write_text(run / named_for(REPORT_TEXT, split), report.report_text(title, scores, notes, facts))
     files.write_json(run / named_for(REPORT, split), values)
     return scores

@@ -76,6 +76,44 @@ def mean_by_clip(values: np.ndarray, owners: np.ndarray, clips: Sequence[int]) -
     return sums / np.bincount(positions, minlength=len(clips))[:, np.newaxis]
 
 
+def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """Compare how sure a network is of clips with how often it is right.
+
+    Parameters
+    ----------
+    probabilities : np.ndarray [shape=(clips, genres)]
+    labels : np.ndarray [shape=(clips,), int]
+    bins : int > 0
+        Equal parts of the range from 0 to 1, in which the probability of the genre found may lie.
+
+    Returns
+    -------
+    list of dict
+        For each part that holds clips: `low`, `high`, `clips`, their mean `confidence` and their `accuracy`.
+    """
+    confidence, hits = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    places = np.minimum((confidence * bins).astype(int), bins - 1)
+    return [
+        {
+            "low": place / bins,
+            "high": (place + 1) / bins,
+            "clips": int((places == place).sum()),
+            "confidence": float(confidence[places == place].mean()),
+            "accuracy": float(hits[places == place].mean()),
+        }
+        for place in np.unique(places)
+    ]
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
+    """Return the mean distance between confidence and accuracy over the parts of `reliability` (Naeini et al., 2015).
+
+    Each part counts by its clips.
+    """
+    parts = reliability(probabilities, labels, bins)
+    return sum(part["clips"] * abs(part["confidence"] - part["accuracy"]) for part in parts) / len(labels)
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """How well clips were classified.

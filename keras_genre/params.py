@@ -14,6 +14,15 @@ FEATURE_DIMS = {"spectral33": 33, "mfcc13": 13, "log_mel128": 128}
 FEATURE_COLUMNS = {("spectral33", "mfcc13"): 13}
 """Kinds that are the first columns of another: (whole, part) -> number of columns."""
 
+FAMILIES = ("lstm", "conv2d", "short_chunk_cnn", "crnn")
+"""The families of networks."""
+
+POOLINGS = ("last", "mean", "max", "mean_max", "attention")
+"""What can be taken of a sequence over time; `mean_max` is both, side by side."""
+
+OPTIMIZERS = ("adam", "sgd", "rmsprop")
+"""The optimizers; `sgd` has Nesterov's momentum of 0.9."""
+
 Params = TypeVar("Params")
 
 
@@ -70,17 +79,28 @@ class ModelParams:
     Attributes
     ----------
     family : str
-        `lstm` or `conv2d`.
+        One of `FAMILIES`.
     lstm_units : tuple of int
-        Units of each LSTM layer; the last one returns its last step.
+        Units of each LSTM layer, of `lstm` and `crnn`.
     dropout : float in [0, 1)
         Before the output layer; for `lstm_inner_dropout` see there.
     lstm_inner_dropout, lstm_recurrent_dropout : float in [0, 1)
         On the inputs and on the state of every LSTM layer. A recurrent dropout above 0 excludes cuDNN.
-    conv_filters, dense_units : int
-        Of the `conv2d` family.
+    conv_filters : int > 0
+        Of a convolution of `conv2d`; of the first one of `short_chunk_cnn` and `crnn`, whose later ones have up to four
+        times as many.
+    dense_units : int > 0
+        Of the layer before the output layer, of `conv2d` and `short_chunk_cnn`.
     mixed_bfloat16 : bool
         Compute in bfloat16 with float32 weights; the logits stay float32.
+    lstm_bidirectional : bool
+        Every LSTM layer runs from both ends.
+    pooling : str
+        What is taken of the steps over time: one of `POOLINGS`. `conv2d` has none; `short_chunk_cnn` has no last step.
+    input_noise : float >= 0
+        Standard deviation of the Gaussian noise on the standardised inputs, in training.
+    log_odds : bool
+        The inputs are probabilities, and their log-odds are standardised in their place.
     """
 
     family: str = "lstm"
@@ -91,12 +111,22 @@ class ModelParams:
     conv_filters: int = 32
     dense_units: int = 64
     mixed_bfloat16: bool = False
+    lstm_bidirectional: bool = False
+    pooling: str = "last"
+    input_noise: float = 0.0
+    log_odds: bool = False
 
     def __post_init__(self) -> None:
-        if self.family not in ("lstm", "conv2d"):
-            raise ParameterError(f"unknown model family {self.family!r}; known: lstm, conv2d")
-        if self.family == "lstm" and (not self.lstm_units or min(self.lstm_units) < 1):
+        if self.family not in FAMILIES:
+            raise ParameterError(f"unknown model family {self.family!r}; known: {', '.join(FAMILIES)}")
+        if self.pooling not in POOLINGS:
+            raise ParameterError(f"unknown pooling {self.pooling!r}; known: {', '.join(POOLINGS)}")
+        if self.family in ("lstm", "crnn") and (not self.lstm_units or min(self.lstm_units) < 1):
             raise ParameterError("an LSTM needs at least one layer of at least one unit")
+        if self.family == "short_chunk_cnn" and self.pooling == "last":
+            raise ParameterError("short_chunk_cnn has no last step; use another pooling (model.pooling=mean_max)")
+        if min(self.conv_filters, self.dense_units) < 1 or not self.input_noise >= 0:
+            raise ParameterError("conv_filters and dense_units must be at least 1, input_noise not negative")
         for name in ("dropout", "lstm_inner_dropout", "lstm_recurrent_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ParameterError(f"{name} must be in [0, 1), not {getattr(self, name)}")
@@ -104,7 +134,7 @@ class ModelParams:
     @property
     def cudnn_eligible(self) -> bool:
         """Whether a GPU may run the LSTM layers in cuDNN's fused kernels."""
-        return self.family == "lstm" and self.lstm_recurrent_dropout == 0
+        return self.family in ("lstm", "crnn") and self.lstm_recurrent_dropout == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,13 +191,31 @@ class TrainParams:
     epochs : int > 0
         Passes over the training clips.
     learning_rate : float > 0
-        Of Adam, at the start.
+        At the start.
     early_stopping_epochs : int >= 0
         Stop after that many epochs without a better validation result; 0: never.
     augmentation : bool
         Train on the altered copies of the training clips too, where the store has some (`augmentation.VARIANTS`).
     seed : int >= 0
         The one source of randomness: initial weights, windows, order, dropout.
+    optimizer : str
+        One of `OPTIMIZERS`.
+    weight_decay : float >= 0
+        Share of each weight that a step takes off, times the learning rate (decoupled, as in AdamW); biases and the
+        scales of normalisations are left alone.
+    label_smoothing : float in [0, 1)
+        Share of the target that is spread over all genres.
+    mixup_alpha : float >= 0
+        Each window is mixed with another one of its batch, target included, by a share from Beta(alpha, alpha) (Zhang
+        et al., 2018); 0: never.
+    ema_momentum : float in [0, 1)
+        Validate and keep moving averages of the weights, this share of which stays at each step; 0: the weights.
+    mask_frames, mask_bands : int >= 0
+        Two stripes of frames, and two of values, up to so wide, are replaced by their means in each window
+        (SpecAugment, Park et al., 2019); 0: none.
+    shift_bands : int >= 0
+        The values of a frame, where they are bands of a spectrum, are shifted by up to so many bands up or down, the
+        same for all of a window: another pitch, or another microphone.
     """
 
     features: str = "spectral33"
@@ -181,6 +229,19 @@ class TrainParams:
     seed: int = 0
     model: ModelParams = ModelParams()
     schedule: ScheduleParams = ScheduleParams()
+    optimizer: str = "adam"
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    mixup_alpha: float = 0.0
+    ema_momentum: float = 0.0
+    mask_frames: int = 0
+    mask_bands: int = 0
+    shift_bands: int = 0
+
+    @property
+    def soft_targets(self) -> bool:
+        """Whether the targets of the training are shares of all genres, not a genre."""
+        return self.mixup_alpha > 0 or self.label_smoothing > 0
 
     def __post_init__(self) -> None:
         for name in ("window_frames", "windows_per_clip", "batch_size", "epochs"):
@@ -190,6 +251,16 @@ class TrainParams:
             raise ParameterError(f"learning_rate must be positive, not {self.learning_rate}")
         if self.seed < 0 or self.early_stopping_epochs < 0:
             raise ParameterError("seed and early_stopping_epochs must not be negative")
+        if self.optimizer not in OPTIMIZERS:
+            raise ParameterError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
+        for name in ("label_smoothing", "ema_momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ParameterError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        for name in ("weight_decay", "mixup_alpha", "mask_frames", "mask_bands", "shift_bands"):
+            if not getattr(self, name) >= 0:
+                raise ParameterError(f"{name} must not be negative, not {getattr(self, name)}")
+        if self.mask_frames >= self.window_frames:
+            raise ParameterError(f"mask_frames must be less than a window of {self.window_frames} frames")
 
 
 def to_json(params: Any) -> dict[str, Any]:
@@ -200,18 +271,26 @@ def to_json(params: Any) -> dict[str, Any]:
 def from_json(kind: type[Params], values: dict[str, Any]) -> Params:
     """Make the parameter dataclass `kind` from what `to_json` returned.
 
+    A parameter that has a default may be missing: an artefact does not grow old when there are more parameters, whose
+    defaults leave things as they were.
+
     Raises
     ------
     ParameterError
         If a name is unknown or missing, or a value is not of its type.
     """
     fields = typing.get_type_hints(kind)
-    if not isinstance(values, dict) or set(values) != set(fields):
-        given = set(values) if isinstance(values, dict) else set()
+    given = set(values) if isinstance(values, dict) else set()
+    needed = {field.name for field in dataclasses.fields(typing.cast(Any, kind)) if _is_required(field)}
+    if not isinstance(values, dict) or not needed <= given <= set(fields):
         raise ParameterError(
-            f"{kind.__name__}: unknown {sorted(given - set(fields))}, missing {sorted(set(fields) - given)}"
+            f"{kind.__name__}: unknown {sorted(given - set(fields))}, missing {sorted(needed - given)}"
         )
-    return kind(**{name: _coerce(f"{kind.__name__}.{name}", fields[name], values[name]) for name in fields})
+    return kind(**{name: _coerce(f"{kind.__name__}.{name}", fields[name], values[name]) for name in values})
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _coerce(name: str, kind: Any, value: Any) -> Any:

@@ -5,7 +5,7 @@ evaluation every clip gives all its windows. Nothing is dropped: the last batch 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from keras_genre.errors import StoreError
 from keras_genre.params import TrainParams
 from keras_genre.records import compression_of, parse
 from keras_genre.store import Store
+from keras_genre.window_augmentation import augment
 
 CACHE_BYTES = 4 << 30
 """Features of the clips in use are kept in memory up to this size, and read again each epoch above it."""
@@ -116,7 +117,12 @@ def fits_in_memory(store: Store, rows: Sequence[int], columns: int) -> bool:
 
 
 def training_windows(
-    store: Store, rows: Sequence[int], columns: int, params: TrainParams, first_epoch: int = 0
+    store: Store,
+    rows: Sequence[int],
+    columns: int,
+    params: TrainParams,
+    first_epoch: int = 0,
+    fill: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """Give the batches of a training, epoch after epoch.
 
@@ -134,12 +140,15 @@ def training_windows(
         Windows, batch size, epochs, seed.
     first_epoch : int >= 0
         Epoch to begin with.
+    fill : np.ndarray [shape=(columns,)], optional
+        What masked values become, their means; 0 by default.
 
     Returns
     -------
     tf.data.Dataset
-        Of (windows float32 (batch, window_frames, columns), labels int64 (batch,)): `steps_per_epoch` batches for
-        each epoch from `first_epoch` to the last.
+        Of (windows float32 (batch, window_frames, columns), targets): `steps_per_epoch` batches for each epoch from
+        `first_epoch` to the last. The targets are labels int64 (batch,), or with `params.soft_targets` shares float32
+        (batch, genres).
 
     Raises
     ------
@@ -152,6 +161,7 @@ def training_windows(
     clip_bytes = 4 * columns * params.window_frames * params.windows_per_clip
     block_clips = min(len(rows), max(1, SHUFFLE_BYTES // clip_bytes))
     offsets = tf.range(params.window_frames)
+    filling = tf.constant(np.zeros(columns) if fill is None else fill, tf.float32)
 
     def epoch_clips(epoch: tf.Tensor) -> tf.data.Dataset:
         seed = (params.seed, epoch)
@@ -174,12 +184,18 @@ def training_windows(
             order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(windows)[0]), (params.seed, epoch))
             return tf.gather(windows, order), tf.gather(tf.reshape(labels, (-1,)), order)
 
+        def alter(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            windows, targets = augment(*batch, len(store.genres), filling, params, (params.seed, number))
+            return tf.ensure_shape(windows, (None, params.window_frames, columns)), targets
+
         return (
             epoch_clips(epoch)
             .map(cut, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
             .batch(block_clips)
             .map(mix)
             .rebatch(params.batch_size)
+            .enumerate(epoch * steps_per_epoch(len(rows), params))
+            .map(alter, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         )
 
     epochs = tf.data.Dataset.range(first_epoch, params.epochs)
@@ -226,8 +242,12 @@ def label_rows(store: Store) -> np.ndarray:
     return np.array([number.get(clip.genre, -1) for clip in store.clips], np.int64)
 
 
-def frame_statistics(store: Store, rows: Sequence[int], columns: int) -> tuple[np.ndarray, np.ndarray]:
+def frame_statistics(
+    store: Store, rows: Sequence[int], columns: int, transform: Callable[[np.ndarray], Any] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance of each column over all frames of the given clips, float32 (columns,).
+
+    With a `transform`, those of what it makes of the frames.
 
     Raises
     ------
@@ -239,6 +259,8 @@ def frame_statistics(store: Store, rows: Sequence[int], columns: int) -> tuple[n
         part = frames[:, :columns].astype(np.float64)
         if not np.isfinite(part).all():
             raise StoreError(f"{store.path}: {clip.track} holds NaN or infinity")
+        if transform:
+            part = np.asarray(transform(part), np.float64)
         # Chan et al. (1979): merges the moments of two parts without cancellation.
         total = count + len(part)
         shift = part.mean(axis=0) - mean

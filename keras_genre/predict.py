@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from keras_genre.prediction import Predictor
 
 
+UNSURE_BELOW = 0.5
+"""Below it a calibrated model is wrong more often than right."""
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = cli.parser("keras_genre.predict", "Label audio files with genres.")
@@ -38,6 +42,14 @@ def make_parser() -> argparse.ArgumentParser:
         "newest run in runs/)",
     )
     parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most probable genres")
+    parser.add_argument(
+        "--unsure-below",
+        type=float,
+        default=UNSURE_BELOW,
+        metavar="P",
+        help=f"say 'not sure' of a file whose genre is less probable; a calibrated model is right on fewer than that "
+        f"share of such files (default: {UNSURE_BELOW})",
+    )
     parser.add_argument("--timeline", action="store_true", help="show the course over time")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write file, genre and all probabilities to a CSV")
@@ -78,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     if options.top < 1 or (options.jobs is not None and options.jobs < 1):
         raise ParameterError("--top and --jobs must be at least 1")
+    if not 0 <= options.unsure_below <= 1:
+        raise ParameterError("--unsure-below must be a probability, from 0 to 1")
     model = options.model or newest_run(RUNS)
     require_audio_model(model)
     paths, failures = listed_files(options.files)
@@ -116,7 +130,7 @@ def predict_files(
     Returns
     -------
     list of dict
-        For each file what `Prediction.to_json` gives, or `{"file", "error"}`.
+        For each file what `Prediction.to_json` gives and whether it is `unsure`, or `{"file", "error"}`.
     """
     front_end = predictor.front_end
     window_seconds = front_end.samples_of(predictor.window_frames) / front_end.sample_rate_hz
@@ -134,7 +148,7 @@ def predict_files(
                 found = next(extracted)
                 for warning in found.warnings:
                     progress.say(f"warning: {warning}")
-                result = _result(predictor, str(path), found)
+                result = _result(predictor, str(path), found, options.unsure_below)
             progress.advance()
             if "error" in result:
                 progress.say(f"failed: {result['error']}")
@@ -144,11 +158,12 @@ def predict_files(
     return results
 
 
-def _result(predictor: "Predictor", file: str, found: Extracted) -> dict[str, Any]:
+def _result(predictor: "Predictor", file: str, found: Extracted, unsure_below: float) -> dict[str, Any]:
     if found.error:
         return {"file": file, "error": found.error}
     try:
-        return predictor.predict(file, found).to_json()
+        result = predictor.predict(file, found).to_json()
+        return result | {"unsure": result["probability"] < unsure_below}
     except AudioError as error:
         return {"file": file, "error": str(error)}
 
@@ -157,6 +172,8 @@ def result_lines(result: dict[str, Any], top: int, timeline: bool) -> list[str]:
     """Return a prediction as lines for people: file, genre, probability; by wish the course over time."""
     best = list(result["probabilities"].items())[:top]
     lines = [f"{result['file']}\t" + "\t".join(f"{genre} {probability:.2f}" for genre, probability in best)]
+    if result["unsure"]:
+        lines[0] += "\tnot sure"
     if timeline:
         for window in result["windows"]:
             ranked = sorted(window["probabilities"].items(), key=lambda item: -item[1])[:top]
@@ -166,16 +183,17 @@ def result_lines(result: dict[str, Any], top: int, timeline: bool) -> list[str]:
 
 
 def results_csv(results: Sequence[dict[str, Any]], genres: Sequence[str]) -> str:
-    """Return results as CSV text: file, genre, probability, error, then the probability of every genre."""
+    """Return results as CSV text: file, genre, probability, unsure, error, then the probability of every genre."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["file", "genre", "probability", "error", *genres])
+    writer.writerow(["file", "genre", "probability", "unsure", "error", *genres])
     for result in results:
         if "error" in result:
-            writer.writerow([result["file"], "", "", result["error"], *[""] * len(genres)])
+            writer.writerow([result["file"], "", "", "", result["error"], *[""] * len(genres)])
         else:
             shares = [f"{result['probabilities'][genre]:.6f}" for genre in genres]
-            writer.writerow([result["file"], result["genre"], f"{result['probability']:.6f}", "", *shares])
+            sure = [f"{result['probability']:.6f}", int(result["unsure"]), ""]
+            writer.writerow([result["file"], result["genre"], *sure, *shares])
     return buffer.getvalue()
 
 

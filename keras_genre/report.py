@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_genre import files
-from keras_genre.metrics import Scores
+from keras_genre.metrics import Scores, wilson_interval
 
 TRAIN_COLOUR, VALIDATION_COLOUR = "#1f5a99", "#d1661f"
 
@@ -86,6 +86,25 @@ def confusion_figure(scores: Scores, title: str) -> Figure:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(count), ha="center", va="center", color=colour)
     figure.colorbar(image, label="share of the true genre", shrink=0.8)
+    return figure
+
+
+def reliability_figure(parts: Sequence[dict[str, float]], title: str) -> Figure:
+    """Draw what `metrics.reliability` found: accuracy over confidence, with the 95 % interval of each part."""
+    figure = Figure(figsize=(5, 4.6), layout="constrained")
+    axes = figure.add_subplot(xlabel="probability of the genre found", ylabel="share that is right", title=title)
+    axes.plot([0, 1], [0, 1], color="0.5", linewidth=1, linestyle=":", label="calibrated")
+    confidence = [part["confidence"] for part in parts]
+    accuracy = np.array([part["accuracy"] for part in parts])
+    ends = np.array([wilson_interval(part["accuracy"] * part["clips"], int(part["clips"])) for part in parts])
+    reach = np.abs(ends.T - accuracy)
+    axes.errorbar(confidence, accuracy, reach, fmt="o-", color=TRAIN_COLOUR, capsize=3, label="clips")
+    for part in parts:
+        place = (part["confidence"], part["accuracy"])
+        axes.annotate(f"{part['clips']:.0f}", place, xytext=(5, -11), textcoords="offset points", fontsize=8)
+    axes.set(xlim=(0, 1.02), ylim=(-0.02, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
     return figure
 
 

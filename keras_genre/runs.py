@@ -5,6 +5,7 @@ run.json         parameters, seed, data, versions
 model.keras      the network of the best epoch by validation
 history.csv      a row per epoch
 checkpoint.npz   all that a resume needs: weights, optimizer, schedule, history
+calibration.json the temperature that was fitted on the validation clips, and divided out of the network
 *.png  report.json  report.md  predictions.csv
 ```
 """
@@ -26,6 +27,7 @@ from keras_genre.store import StoreHeader
 
 RUN, MODEL, HISTORY, CHECKPOINT = "run.json", "model.keras", "history.csv", "checkpoint.npz"
 REPORT, REPORT_TEXT, PREDICTIONS, CONFUSION = "report.json", "report.md", "predictions.csv", "confusion.png"
+RELIABILITY = "reliability.png"
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 

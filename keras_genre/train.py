@@ -138,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     cli.say(f"{name} on {store.path}, into {out}; starting TensorFlow")
     from keras_genre import training
+    from keras_genre.calibration import calibrate
     from keras_genre.evaluation import evaluate
 
     plan = training.make_plan(store, params, notes)
@@ -145,6 +146,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say(f"note: {note}")
     training.train(plan, name, out, resume=options.resume, tensorboard=options.tensorboard)
     draw_history(out)
+    if found := calibrate(out):
+        cli.say(
+            f"temperature {found['temperature']:.3f} by {found['clips']:.0f} validation clips; calibration error there "
+            f"{found['error_before']:.3f} before, {found['error_after']:.3f} after"
+        )
     split = "test" if store.rows_of("test") else "validation"
     if not store.rows_of(split):
         print("no clips to test on")

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from keras_genre import __version__, files, metrics
 from keras_genre.errors import ParameterError, RunError, StoreError
-from keras_genre.models.networks import build_model
+from keras_genre.models.networks import build_model, log_odds
+from keras_genre.optimization import averaged_weights, make_loss, make_optimizer
 from keras_genre.params import TrainParams, differences
 from keras_genre.pipeline import (
     check_lengths,
@@ -159,7 +160,9 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
 
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
-    mean, variance = frame_statistics(store, plan.train_rows, plan.columns)
+    transform = log_odds if params.model.log_odds else None
+    mean, variance = frame_statistics(store, plan.train_rows, plan.columns, transform)
+    fill = frame_statistics(store, plan.train_rows, plan.columns)[0] if transform else mean
     model = build_model(
         params.model,
         params.window_frames,
@@ -169,11 +172,7 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
         variance,
         use_cudnn=bool(tf.config.list_physical_devices("GPU")),
     )
-    model.compile(
-        keras.optimizers.Adam(params.learning_rate),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
+    model.compile(make_optimizer(params), make_loss(params), metrics=["accuracy"])
     model.optimizer.build(model.trainable_variables)
     schedule = make_schedule(params.schedule, params.learning_rate)
     progression = Progression([])
@@ -191,7 +190,7 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
     try:
         model.fit(
-            training_windows(store, plan.train_rows, plan.columns, params, progression.next_epoch),
+            training_windows(store, plan.train_rows, plan.columns, params, progression.next_epoch, fill),
             epochs=params.epochs,
             initial_epoch=progression.next_epoch,
             steps_per_epoch=steps_per_epoch(len(plan.train_rows), params),
@@ -248,7 +247,8 @@ class ClipValidation(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Score the validation clips."""
-        logits = self._scorer.clips(self._batches, self._rows)
+        with averaged_weights(self.model):
+            logits = self._scorer.clips(self._batches, self._rows)
         logs["val_loss"] = metrics.cross_entropy(logits, self._labels)
         logs["val_accuracy"] = float((logits.argmax(axis=1) == self._labels).mean())
 
@@ -281,7 +281,7 @@ class RunKeeper(keras.callbacks.Callback):
         progression.history.append(row)
         best = best_epoch(progression.history)
         if best == epoch:
-            with files.atomic_path(self._out / MODEL) as temporary:
+            with files.atomic_path(self._out / MODEL) as temporary, averaged_weights(self.model):
                 self.model.save(temporary, include_optimizer=False)
         progression.schedule = self._schedule.state
         files.write_text(self._out / HISTORY, history_to_csv(progression.history))

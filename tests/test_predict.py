@@ -1,6 +1,7 @@
 """Good files get labels, bad ones a line with the cause each; nothing else happens, whatever is thrown at it."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from keras_genre.features.reference import waveform_to_frames
 from keras_genre.metrics import softmax
 from keras_genre.params import FrontEndParams
 from keras_genre.pipeline import window_starts
-from keras_genre.predict import main, require_audio_model
+from keras_genre.predict import main, require_audio_model, result_lines, results_csv
 from keras_genre.prediction import open_predictor
 from keras_genre.runs import load_model
 from keras_genre.store import StoreHeader
@@ -125,6 +126,16 @@ def test_each_hostile_file_gets_its_own_line_and_the_good_among_them_get_labels(
     assert f"{len(bad)} of {len(names)} files failed" in result.stderr
 
 
+@pytest.mark.parametrize(("unsure", "ending"), [(True, "\tnot sure"), (False, "polka 0.45")])
+def test_an_unsure_answer_is_called_so(unsure, ending):
+    shares = {"polka": 0.45, "zydeco": 0.4, "bebop": 0.15}
+    result = {"file": "a.wav", "genre": "polka", "probability": 0.45, "probabilities": shares, "windows": []}
+    (line,) = result_lines(result | {"unsure": unsure}, top=1, timeline=False)
+    assert line.endswith(ending)
+    (row,) = csv.DictReader(io.StringIO(results_csv([result | {"unsure": unsure}], list(shares))))
+    assert row["unsure"] == str(int(unsure))
+
+
 def test_json_is_the_mean_of_the_windows_logits_over_the_whole_file(run, encode, tmp_path):
     (tmp_path / "a.wav").write_bytes(encode("WAV", "FLOAT", seconds=1.3))
     (tmp_path / "b.mp3").write_bytes(b"no audio at all" * 100)
@@ -132,6 +143,7 @@ def test_json_is_the_mean_of_the_windows_logits_over_the_whole_file(run, encode,
     assert result.returncode == 1
     first, second = json.loads(result.stdout)
     assert set(second) == {"file", "error"}
+    assert first["unsure"] == (first["probability"] < 0.5)
 
     frames = waveform_to_frames(audio.load(tmp_path / "a.wav", 22050), FrontEndParams())
     starts = window_starts(len(frames), 16)

@@ -1,4 +1,6 @@
-"""The presets: every system of the original as parameters, in one table."""
+"""The presets: every system of the original, and the networks that go beyond it, as parameters in one table."""
+
+import dataclasses
 
 from keras_genre.errors import ParameterError
 from keras_genre.params import ModelParams, ScheduleParams, TrainParams
@@ -57,6 +59,31 @@ PRESETS: dict[str, TrainParams] = {
         epochs=50,
         schedule=_NO_SCHEDULE,
         model=ModelParams(family="conv2d", dropout=0.3, conv_filters=32, dense_units=64),
+    ),
+}
+
+# Small, and held back by all that makes a network generalise from some hundred clips.
+_FROM_SCRATCH = TrainParams(
+    features="log_mel128",
+    window_frames=256,
+    windows_per_clip=4,
+    batch_size=32,
+    epochs=60,
+    schedule=ScheduleParams("cosine", cosine_cycle_epochs=60),
+    weight_decay=0.01,
+    label_smoothing=0.1,
+    mixup_alpha=0.4,
+    ema_momentum=0.99,
+    mask_frames=24,
+    mask_bands=16,
+    shift_bands=4,
+    model=ModelParams(family="short_chunk_cnn", conv_filters=32, dense_units=128, pooling="mean_max", dropout=0.5),
+)
+PRESETS |= {
+    "short_chunk_cnn": _FROM_SCRATCH,
+    "crnn": dataclasses.replace(
+        _FROM_SCRATCH,
+        model=ModelParams(family="crnn", conv_filters=24, lstm_units=(64,), pooling="mean_max", dropout=0.5),
     ),
 }
 

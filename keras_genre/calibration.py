@@ -1,0 +1,115 @@
+"""Probabilities that mean what they say: a temperature fitted on the validation clips (Guo et al., 2017)."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_genre import files
+from keras_genre.errors import RunError
+from keras_genre.metrics import expected_calibration_error, softmax
+
+CALIBRATION = "calibration.json"
+
+MINIMUM_CLIPS = 30
+"""On fewer validation clips a temperature is left unfitted: it would follow them, not the network."""
+
+BOUNDS = (0.05, 20.0)
+"""Temperatures are sought between these."""
+
+CLOSE_ENOUGH = 0.01
+"""A network whose temperature is so near to 1 is calibrated: fitting it again changes nothing."""
+
+
+def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the number that logits are to be divided by for the lowest cross-entropy.
+
+    Parameters
+    ----------
+    logits : np.ndarray [shape=(clips, genres)]
+    labels : np.ndarray [shape=(clips,), int]
+
+    Returns
+    -------
+    float
+        In `BOUNDS`; above 1 where the network is too sure of itself.
+    """
+    of_labels = logits[np.arange(len(labels)), labels]
+    # The cross-entropy is convex in the inverse of the temperature: its slope is sought that is 0.
+    low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
+    for _ in range(60):
+        middle = (low + high) / 2
+        slope = ((softmax(logits * middle) * logits).sum(axis=1) - of_labels).mean()
+        low, high = (low, middle) if slope > 0 else (middle, high)
+    return 2 / (low + high)
+
+
+def calibrate(run: Path) -> dict[str, Any] | None:
+    """Fit a run's temperature on its validation clips and divide the network's output layer by it.
+
+    The network of the run folder then gives calibrated logits wherever it is used, the exported ones included.
+    Calibrating a run again leaves it as it is.
+
+    Parameters
+    ----------
+    run : Path
+        A finished run.
+
+    Returns
+    -------
+    dict or None
+        Content of `calibration.json`: `temperature`, `clips`, and the expected calibration error on them before and
+        after. None, and nothing is done, if there are fewer than `MINIMUM_CLIPS` validation clips.
+
+    Raises
+    ------
+    RunError, StoreError
+        If the run or its store cannot be read.
+    """
+    from keras_genre.evaluation import store_of_run
+    from keras_genre.pipeline import label_rows
+    from keras_genre.runs import MODEL, load_model, read_run
+    from keras_genre.scoring import score_clips
+
+    store = store_of_run(read_run(run), None)
+    rows = store.rows_of("validation")
+    if len(rows) < MINIMUM_CLIPS:
+        return None
+    model = load_model(run)
+    logits, labels = score_clips(model, store, rows), label_rows(store)[rows]
+    temperature = fit_temperature(logits, labels)
+    if abs(math.log(temperature)) < CLOSE_ENOUGH and (run / CALIBRATION).is_file():
+        return read_calibration(run)
+    values = {
+        "temperature": temperature,
+        "clips": len(rows),
+        "error_before": expected_calibration_error(softmax(logits), labels),
+        "error_after": expected_calibration_error(softmax(logits / temperature), labels),
+    }
+    output = model.get_layer("logits")
+    output.set_weights([weights / temperature for weights in output.get_weights()])
+    # In this order an interruption between the two leaves a network that is fitted to the same temperature again.
+    files.write_json(run / CALIBRATION, values)
+    with files.atomic_path(run / MODEL) as temporary:
+        model.save(temporary, include_optimizer=False)
+    return values
+
+
+def read_calibration(run: Path) -> dict[str, Any] | None:
+    """Read `calibration.json` of a run; None if there is none.
+
+    Raises
+    ------
+    RunError
+        If it is damaged.
+    """
+    path = run / CALIBRATION
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {name: float(values[name]) for name in ("temperature", "clips", "error_before", "error_after")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({error}); train --resume writes it again") from error

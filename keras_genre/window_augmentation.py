@@ -1,0 +1,93 @@
+"""What may happen to windows of frames, and to their targets, on their way into a training.
+
+Each function takes a batch and a seed, a pair of integers, and gives the same batch for the same seed.
+"""
+
+import tensorflow as tf
+
+from keras_genre.params import TrainParams
+
+STRIPES = 2
+"""How many stripes of frames, and how many of values, are masked in a window."""
+
+Seed = tuple[tf.Tensor | int, tf.Tensor | int]
+
+
+def augment(
+    windows: tf.Tensor, labels: tf.Tensor, genres: int, fill: tf.Tensor, params: TrainParams, seed: Seed
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Alter a batch as the parameters of a training say.
+
+    Parameters
+    ----------
+    windows : tf.Tensor [shape=(batch, frames, values), float32]
+    labels : tf.Tensor [shape=(batch,), int64]
+    genres : int > 0
+    fill : tf.Tensor [shape=(values,), float32]
+        What masked values become.
+    params : TrainParams
+    seed : pair of int
+
+    Returns
+    -------
+    windows : tf.Tensor
+    targets : tf.Tensor
+        `labels`, or with `params.soft_targets` the share of each genre, float32 (batch, genres).
+    """
+    # One seed for each use, so that no two draw the same numbers.
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
+    if params.shift_bands:
+        windows = shift_values(windows, params.shift_bands, seeds[0])
+    if params.mask_frames:
+        windows = mask(windows, params.mask_frames, 1, fill, seeds[1])
+    if params.mask_bands:
+        windows = mask(windows, params.mask_bands, 2, fill, seeds[2])
+    if not params.soft_targets:
+        return windows, labels
+    targets = tf.one_hot(labels, genres)
+    if params.mixup_alpha:
+        windows, targets = mixup(windows, targets, params.mixup_alpha, seeds[3])
+    return windows, targets
+
+
+def shift_values(windows: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
+    """Shift the values of all frames of a window by a whole number of places from -`most` to `most`.
+
+    The outermost value takes the places that become free.
+    """
+    batch, _, values = tf.unstack(tf.shape(windows))
+    shifts = tf.random.stateless_uniform((batch, 1), seed, -most, most + 1, tf.int32)
+    places = tf.clip_by_value(tf.range(values) - shifts, 0, values - 1)
+    return tf.gather(windows, places, axis=2, batch_dims=1)
+
+
+def mask(windows: tf.Tensor, widest: int, axis: int, fill: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Put `fill` in the place of `STRIPES` stripes across axis 1 or 2 of each window (Park et al., 2019).
+
+    A stripe's width is uniform from 0 to `widest`, its place uniform among those where it fits; `widest` is cut to what
+    the axis has.
+    """
+    shape = tf.shape(windows)
+    widths_seed, starts_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    size = shape[axis]
+    most = tf.minimum(widest, size)
+    widths = tf.random.stateless_uniform((shape[0], STRIPES, 1), widths_seed, 0, most + 1, tf.int32)
+    room = tf.cast(size - widths + 1, tf.float32)
+    starts = tf.cast(tf.random.stateless_uniform((shape[0], STRIPES, 1), starts_seed) * room, tf.int32)
+    places = tf.range(size)
+    covered = tf.reduce_any((places >= starts) & (places < starts + widths), axis=1)
+    covered = covered[:, :, tf.newaxis] if axis == 1 else covered[:, tf.newaxis, :]
+    return tf.where(covered, fill, windows)
+
+
+def mixup(windows: tf.Tensor, targets: tf.Tensor, alpha: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mix each window with another one of the batch, by a share from Beta(alpha, alpha) (Zhang et al., 2018)."""
+    batch = tf.shape(windows)[0]
+    gamma_seed, order_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    # Two gamma variables' share of their sum is a beta variable.
+    gammas = tf.random.stateless_gamma((batch, 2), gamma_seed, alpha)
+    share = gammas[:, :1] / tf.maximum(tf.reduce_sum(gammas, axis=1, keepdims=True), 1e-30)
+    order = tf.random.experimental.stateless_shuffle(tf.range(batch), order_seed)
+    mixed = share * targets + (1 - share) * tf.gather(targets, order)
+    share = share[:, :, tf.newaxis]
+    return share * windows + (1 - share) * tf.gather(windows, order), mixed

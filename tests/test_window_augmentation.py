@@ -1,0 +1,111 @@
+"""What is done to windows in training keeps what it should, and depends on its seed alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_genre.params import TrainParams
+from keras_genre.pipeline import training_windows
+from keras_genre.window_augmentation import STRIPES, augment, mask, mixup, shift_values
+
+SEED = tf.constant([3, 4], tf.int64)
+
+
+def a_batch(count: int = 64, frames: int = 20, values: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).uniform(1, 2, (count, frames, values)).astype(np.float32)
+
+
+def test_shifted_windows_are_the_windows_some_bands_higher_or_lower():
+    windows = a_batch()
+    shifted = shift_values(windows, 3, SEED).numpy()
+    found = set()
+    for before, after in zip(windows, shifted, strict=True):
+        fitting = [
+            shift for shift in range(-3, 4) if np.array_equal(after, before[:, np.clip(np.arange(16) - shift, 0, 15)])
+        ]
+        assert len(fitting) == 1
+        found.update(fitting)
+    assert found == set(range(-3, 4))
+
+
+@pytest.mark.parametrize(("axis", "size"), [(1, 20), (2, 16)])
+def test_masked_stripes_hold_the_filling_and_nothing_else_is_touched(axis, size):
+    windows, fill = a_batch(), -np.arange(16, dtype=np.float32)
+    masked = mask(windows, 5, axis, fill, SEED).numpy()
+    changed = masked != windows
+    np.testing.assert_array_equal(masked[changed], np.broadcast_to(fill, windows.shape)[changed])
+    stripes = changed.all(axis=3 - axis)
+    np.testing.assert_array_equal(changed.any(axis=3 - axis), stripes)
+    counts = stripes.sum(axis=1)
+    assert counts.min() < 5 < counts.max() <= STRIPES * 5
+    # Every place is masked in some window, the outermost ones too.
+    assert stripes.any(axis=0).all() and stripes.shape[1] == size
+
+
+def test_a_mask_is_never_wider_than_what_there_is():
+    masked = mask(a_batch(values=3), 50, 2, np.zeros(3, np.float32), SEED)
+    assert masked.shape == (64, 20, 3)
+
+
+def test_a_mixture_has_the_same_shares_of_windows_and_targets():
+    labels = np.arange(64) % 4
+    targets = np.eye(4, dtype=np.float32)[labels]
+    # Windows that are their own targets.
+    windows = np.repeat(targets[:, np.newaxis], 20, axis=1)
+    mixed, mixed_targets = mixup(windows, targets, 0.4, SEED)
+    np.testing.assert_allclose(mixed.numpy(), np.repeat(mixed_targets.numpy()[:, np.newaxis], 20, axis=1), atol=1e-6)
+    np.testing.assert_allclose(mixed_targets.numpy().sum(axis=1), 1, atol=1e-6)
+    assert (mixed_targets.numpy().max(axis=1) < 0.95).sum() > 10
+
+
+def test_shares_of_a_mixture_follow_the_beta_distribution():
+    targets = np.zeros((20000, 2), np.float32)
+    targets[:, 0] = np.arange(20000) % 2
+    targets[:, 1] = 1 - targets[:, 0]
+    _, mixed = mixup(np.zeros((20000, 1, 1), np.float32), targets, 0.4, SEED)
+    # Half of the pairs are of one kind. Of the others the variance about 1/2 is that of Beta(0.4, 0.4): 1 / (4 * 1.8).
+    between = mixed.numpy()[(mixed.numpy() % 1 != 0).any(axis=1), 0]
+    assert between.var() == pytest.approx(1 / (4 * 1.8), rel=0.1)
+
+
+def test_nothing_happens_unless_it_is_asked_for():
+    windows, labels = a_batch(), np.arange(64) % 3
+    same, targets = augment(windows, labels, 3, np.zeros(16, np.float32), TrainParams(), (0, 0))
+    np.testing.assert_array_equal(same, windows)
+    np.testing.assert_array_equal(targets, labels)
+
+
+ALL = TrainParams(
+    window_frames=16,
+    windows_per_clip=3,
+    batch_size=8,
+    epochs=2,
+    mixup_alpha=0.4,
+    label_smoothing=0.1,
+    mask_frames=4,
+    mask_bands=4,
+    shift_bands=2,
+)
+
+
+def test_the_pipeline_gives_shares_of_all_genres_and_repeats_itself(toy_store):
+    rows = toy_store.rows_of("train")
+    first, second, other = (
+        list(training_windows(toy_store, rows, 33, dataclasses.replace(ALL, seed=seed)).as_numpy_iterator())
+        for seed in (1, 1, 2)
+    )
+    for (a, targets), (b, others) in zip(first, second, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(targets, others)
+        assert targets.shape == (len(a), len(toy_store.genres))
+    assert not np.array_equal(first[0][0], other[0][0])
+
+
+def test_a_later_epoch_is_altered_in_the_same_way_whether_or_not_the_earlier_ones_were_run(toy_store):
+    rows = toy_store.rows_of("train")
+    whole = list(training_windows(toy_store, rows, 33, ALL).as_numpy_iterator())
+    later = list(training_windows(toy_store, rows, 33, ALL, first_epoch=1).as_numpy_iterator())
+    for (a, _), (b, _) in zip(whole[len(whole) // 2 :], later, strict=True):
+        np.testing.assert_array_equal(a, b)
