@@ -78,7 +78,7 @@ DATA_SETS = {
     "embedded": DataSet(
         title="the 61 embedded clips of GTZAN, 10 genres",
         presets=(*SPECTRAL_PRESETS, *MEL_PRESETS, "conv2d"),
-        beyond=(),
+        beyond=("short_chunk_cnn", "crnn", "transfer"),
         statistics=(("svm_mfcc", "mfcc13", 13, True), ("svm_spectral33", "spectral33", 33, True)),
         folds=2,
         changes={},
@@ -100,7 +100,6 @@ DATA_SETS = {
         early_stopping_epochs=6,
         archive={
             "--features": "log_mel128_levels",
-            "--hop-seconds": "0.0775",
             "--encoding": "uint8",
             "--groups": GROUPS,
         },
@@ -188,7 +187,7 @@ def needs_validation(data_set: DataSet, system: str, seed: int = 0) -> bool:
 def kind_of(data_set: DataSet, system: str) -> str:
     """Return the kind of the features that a system takes."""
     family, _, name = system.partition(":")
-    if family in ("preset", "pytorch") and not data_set.archive:
+    if family in ("preset", "pytorch") and (not data_set.archive or name in data_set.beyond):
         return preset(name).features
     if family == "svm":
         return next(kind for each, kind, *_ in data_set.statistics if each == name)
