@@ -110,6 +110,11 @@ class FrontEndParams:
         return ((frames - 1) * self.hop_spectra + self.spectra - 1) * self.hop_samples
 
 
+def with_embeddings(front_end: FrontEndParams) -> FrontEndParams:
+    """Return a front end whose first columns are the given one's; if a network computes these, with all it offers."""
+    return FrontEndParams.of("musicnn250") if front_end.kind in TAGGER_KINDS else front_end
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelParams:
     """A network over windows of feature frames.

@@ -9,7 +9,7 @@ import pytest
 from keras_genre import audio
 from keras_genre.datasets.splits import check_split
 from keras_genre.features.reference import waveform_to_frames
-from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.params import FrontEndParams
 from keras_genre.store import open_store, validate_store
 from keras_genre.train import EMBEDDED_DATA
 
@@ -30,7 +30,7 @@ def test_together_they_take_at_most_15_mb_and_no_file_10():
     assert max(sizes) <= 10e6
 
 
-@pytest.mark.parametrize("kind", FEATURE_DIMS)
+@pytest.mark.parametrize("kind", ["spectral33", "mfcc13", "log_mel128"])
 def test_every_kind_is_to_be_had_from_the_folder(kind):
     assert open_store(EMBEDDED_DATA, kind).header.columns_of(kind)
 
