@@ -145,15 +145,20 @@ def table(found: dict[str, list[np.ndarray]], clips: int, same_count: int) -> st
     """Return the distributions of the differences as Markdown."""
     first = next(iter(found.values()))
     lines = [
-        f"Made by `python -m benchmarks.taggram_agreement AUDIO TAGGRAMS.npz`, {datetime.date.today()}: {clips} clips of "
-        f"GTZAN, {sum(map(len, first))} patches; as many patches of {same_count} of the clips as published.",
+        f"Made by `python -m benchmarks.taggram_agreement AUDIO TAGGRAMS.npz`, {datetime.date.today()}: {clips} clips "
+        f"of GTZAN, {sum(map(len, first))} patches; as many patches of {same_count} of the clips as published.",
         "",
         "| absolute difference of an activation | median | mean | 90 % | 99 % | largest |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, differences in found.items():
         all_of_them = np.concatenate(differences).ravel()
-        figures = [np.median(all_of_them), all_of_them.mean(), *np.quantile(all_of_them, (0.9, 0.99)), all_of_them.max()]
+        figures = [
+            np.median(all_of_them),
+            all_of_them.mean(),
+            *np.quantile(all_of_them, (0.9, 0.99)),
+            all_of_them.max(),
+        ]
         lines.append(f"| {name} | {' | '.join(f'{figure:.6f}' for figure in figures)} |")
     return "\n".join(lines) + "\n"
 

@@ -150,6 +150,11 @@ def _levels_spectra_of(frames: int) -> int:
     return max(needed, high + 1) if frames > LEVELS_CLIP_FRAMES else needed
 
 
+def with_embeddings(front_end: FrontEndParams) -> FrontEndParams:
+    """Return a front end whose first columns are the given one's; if a network computes these, with all it offers."""
+    return FrontEndParams.of("musicnn250") if front_end.kind in TAGGER_KINDS else front_end
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelParams:
     """A network over windows of feature frames.

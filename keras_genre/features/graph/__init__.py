@@ -25,6 +25,7 @@ All values are finite for all finite input: samples beyond 1e14 are taken for 1e
 """
 
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -75,6 +76,7 @@ def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams, tagger: ke
     ParameterError
         While the graph is built, if the kind cannot be computed with these parameters, or not without a tagger.
     """
+    extract: Callable[[tf.Tensor, FrontEndParams], tf.Tensor]
     if params.kind in TAGGER_KINDS:
         if tagger is None:
             raise ParameterError(f"{params.kind} is computed by a network; give one, or use features.layers.FrontEnd")
