@@ -17,6 +17,9 @@ from keras_genre.errors import ExportError, ParameterError, SavedModelError
 from keras_genre.models.musicnn_weights import PENULTIMATE, TAGS
 from keras_genre.params import FrontEndParams, ModelParams, from_json
 
+SHIPPED = Path(__file__).resolve().parent.parent / "saved_models" / "gtzan10"
+"""The model that comes with the repository."""
+
 GRAPH = "saved_model.pb"
 LABELS, PARAMS = "labels.txt", "params.json"
 ASSETS = "assets"
