@@ -33,6 +33,10 @@ class DataSet:
     ----------
     title : str
     presets : tuple of str
+        Of the original, each of which has a twin in PyTorch.
+    beyond : tuple of str
+        Presets of networks that the original did not have. They keep all of their recipe, and train on all clips
+        outside the test fold where it needs no validation.
     statistics : tuple of (name, kind, columns, deviation)
         The SVMs: on the means, and with `deviation` the standard deviations too, of the first columns of a kind.
     folds : int
@@ -49,6 +53,7 @@ class DataSet:
 
     title: str
     presets: tuple[str, ...]
+    beyond: tuple[str, ...]
     statistics: tuple[tuple[str, str, int, bool], ...]
     folds: int
     changes: dict[str, dict[str, Any]]
@@ -73,6 +78,7 @@ DATA_SETS = {
     "embedded": DataSet(
         title="the 61 embedded clips of GTZAN, 10 genres",
         presets=(*SPECTRAL_PRESETS, *MEL_PRESETS, "conv2d"),
+        beyond=("short_chunk_cnn", "crnn", "transfer"),
         statistics=(("svm_mfcc", "mfcc13", 13, True), ("svm_spectral33", "spectral33", 33, True)),
         folds=2,
         changes={},
@@ -83,6 +89,7 @@ DATA_SETS = {
     "gtzan_logmel": DataSet(
         title="GTZAN's fault-filtered split, 442 clips to train on and 197 to test on, 10 genres, log-mel",
         presets=("lstm_optim_mel", "conv2d"),
+        beyond=("short_chunk_cnn", "crnn"),
         statistics=(("svm_log_mel", "log_mel128_levels", 128, True),),
         folds=0,
         # 12.9 frames a second: a window is 10 s, a clip three of them.
@@ -93,7 +100,6 @@ DATA_SETS = {
         early_stopping_epochs=6,
         archive={
             "--features": "log_mel128_levels",
-            "--hop-seconds": "0.0775",
             "--encoding": "uint8",
             "--groups": GROUPS,
         },
@@ -101,6 +107,7 @@ DATA_SETS = {
     "fma_small_mfcc": DataSet(
         title="FMA-small, 7115 clips of 3 s, 8 genres, 13 MFCC",
         presets=("lstm_optim", "conv2d"),
+        beyond=(),
         statistics=(("svm_mfcc", "mfcc13", 13, True),),
         folds=2,
         changes={
@@ -120,6 +127,7 @@ DATA_SETS = {
     "gtzan_taggrams": DataSet(
         title="GTZAN, the 443 fault-filtered training clips, 10 genres, 50 tag activations every 3 s",
         presets=("lstm_basic", "lstm_optim"),
+        beyond=("transfer",),
         statistics=(("svm_taggram", "taggram50", 50, True), ("svm_taggram_mean", "taggram50", 50, False)),
         folds=3,
         changes={},
@@ -153,21 +161,33 @@ def systems_of(data_set: DataSet) -> list[str]:
     """Return the names of all systems that are compared on a data set."""
     twins = [f"pytorch:{name}" for name in data_set.presets]
     baselines = [f"svm:{name}" for name, *_ in data_set.statistics]
-    return [*(f"preset:{name}" for name in data_set.presets), *twins, *baselines, "chance"]
+    presets = [f"preset:{name}" for name in (*data_set.presets, *data_set.beyond)]
+    return [*presets, *twins, *baselines, "chance"]
 
 
 def params_of(data_set: DataSet, name: str, seed: int) -> TrainParams:
     """Return a preset's parameters on a data set."""
     params = preset(name)
+    if name in data_set.beyond:
+        return dataclasses.replace(params, seed=seed)
     changes = data_set.changes.get(params.model.family, {})
     patience = data_set.early_stopping_epochs
     return dataclasses.replace(params, **changes, early_stopping_epochs=patience, seed=seed)
 
 
+def needs_validation(data_set: DataSet, system: str, seed: int = 0) -> bool:
+    """Tell whether a system sets clips outside the test fold aside, to choose an epoch by."""
+    family, _, name = system.partition(":")
+    if family != "preset" or name not in data_set.beyond:
+        return True
+    params = params_of(data_set, name, seed)
+    return params.schedule.name == "plateau" or params.early_stopping_epochs > 0
+
+
 def kind_of(data_set: DataSet, system: str) -> str:
     """Return the kind of the features that a system takes."""
     family, _, name = system.partition(":")
-    if family in ("preset", "pytorch") and not data_set.archive:
+    if family in ("preset", "pytorch") and (not data_set.archive or name in data_set.beyond):
         return preset(name).features
     if family == "svm":
         return next(kind for each, kind, *_ in data_set.statistics if each == name)
@@ -191,14 +211,15 @@ def fingerprint(task: Task) -> str:
         facts["params"] = to_json(params_of(data_set, name, task.seed))
     elif family == "svm":
         facts["statistics"] = [each for each in data_set.statistics if each[0] == name]
-    facts["data"] = _data_digest(task.data_set, task.stores, kind_of(data_set, task.system), task.fold)
+    kind, validates = kind_of(data_set, task.system), needs_validation(data_set, task.system)
+    facts["data"] = _data_digest(task.data_set, task.stores, kind, task.fold, validates)
     return _digest(json.dumps(facts, sort_keys=True))
 
 
 @functools.cache
-def _data_digest(name: str, stores: str, kind: str, fold: int) -> str:
+def _data_digest(name: str, stores: str, kind: str, fold: int, validates: bool) -> str:
     store = open_store(stores, kind)
-    sides = [f"{clip.track} {clip.genre} {clip.split}" for clip in divided(store, DATA_SETS[name], fold)]
+    sides = [f"{clip.track} {clip.genre} {clip.split}" for clip in divided(store, DATA_SETS[name], fold, validates)]
     return _digest("\n".join([*(shard.sha256 for shard in store.shards), *sides]))
 
 
@@ -206,8 +227,10 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def divided(store: Store, data_set: DataSet, fold: int) -> list[Clip]:
+def divided(store: Store, data_set: DataSet, fold: int, validates: bool = True) -> list[Clip]:
     """Give the clips their sides in a fold: `test` is the fold, `validation` a part of the rest, by artist group.
+
+    Unless the system `validates`, all of the rest is for training.
 
     Raises
     ------
@@ -219,7 +242,9 @@ def divided(store: Store, data_set: DataSet, fold: int) -> list[Clip]:
         outside = [clip for clip, number in zip(store.clips, folds, strict=True) if number != fold]
     else:
         outside = [clip for clip in store.clips if clip.split == "train"]
-    inner = {clip.track: clip.split for clip in splits.grouped_split(outside, INNER_FRACTIONS)}
+    inner = {clip.track: "train" for clip in outside}
+    if validates:
+        inner = {clip.track: clip.split for clip in splits.grouped_split(outside, INNER_FRACTIONS)}
     tested = [clip.track for clip in store.clips if data_set.folds or clip.split == "validation"]
     sides = {track: "test" for track in tested} | inner
     return [dataclasses.replace(clip, split=sides.get(clip.track, "")) for clip in store.clips]
@@ -236,7 +261,8 @@ def run(task: Task) -> dict[str, Any]:
     """
     data_set = DATA_SETS[task.data_set]
     store = open_store(task.stores, kind_of(data_set, task.system))
-    store = store.with_clips(divided(store, data_set, task.fold))
+    validates = needs_validation(data_set, task.system)
+    store = store.with_clips(divided(store, data_set, task.fold, validates))
     # By name, so that all systems, whatever their store's order, have the same clips in the same order.
     rows = sorted(store.rows_of("test"), key=lambda row: store.clips[row].track)
     genres = store.genres

@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": "audio files -> genres",
     "export": "run -> SavedModel for serving",
     "serve": "SavedModel -> HTTP server",
+    "musicnn": "published wheel -> the weights of the music tagger, which this package has already",
 }
 
 

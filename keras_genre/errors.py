@@ -119,3 +119,7 @@ class SavedModelError(KerasGenreError):
 
 class ExportError(KerasGenreError):
     """A model cannot be exported, or what was exported does not say what the model says."""
+
+
+class WeightsError(KerasGenreError):
+    """The weights of a network are missing, damaged or of another network."""

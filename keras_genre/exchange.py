@@ -102,7 +102,7 @@ def _header(options: argparse.Namespace, dims: int, dtype: np.dtype) -> StoreHea
             )
         if options.hop_seconds is not None:
             raise ParameterError(f"--hop-seconds is for own kinds; that of {options.features} is known")
-        return StoreHeader.of(FrontEndParams(options.features), encoding)
+        return StoreHeader.of(FrontEndParams.of(options.features), encoding)
     return StoreHeader(options.features or f"imported{dims}", dims, options.hop_seconds or 0.0, None, encoding)
 
 

@@ -45,7 +45,7 @@ class Job:
         What messages call it.
     front_end : FrontEndParams
     min_seconds, max_seconds : float
-        Shorter and longer files are refused.
+        Shorter and longer files are refused, and those without a single frame.
     variant, track : str
         How to alter the waveform, as for `augmentation.altered`.
     """
@@ -95,7 +95,8 @@ def _worked(job: Job, work: Callable[[np.ndarray], Extracted]) -> Extracted:
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            limits = audio.AudioLimits(min_seconds=job.min_seconds, max_seconds=job.max_seconds)
+            shortest = max(job.min_seconds, job.front_end.samples_of(1) / rate)
+            limits = audio.AudioLimits(min_seconds=shortest, max_seconds=job.max_seconds)
             waveform = audio.load(job.path, rate, limits, name=job.name)
             found = work(waveform)
     except AudioError as error:

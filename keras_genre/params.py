@@ -8,11 +8,30 @@ from typing import Any, TypeVar
 
 from keras_genre.errors import ParameterError
 
-FEATURE_DIMS = {"spectral33": 33, "mfcc13": 13, "log_mel128": 128}
+FEATURE_DIMS = {
+    "spectral33": 33,
+    "mfcc13": 13,
+    "log_mel128": 128,
+    "log_mel128_levels": 128,
+    "musicnn_mel96": 96,
+    "taggram50": 50,
+    "musicnn250": 250,
+}
 """Values a frame of each feature kind that can be computed from audio."""
 
-FEATURE_COLUMNS = {("spectral33", "mfcc13"): 13}
+FEATURE_COLUMNS = {("spectral33", "mfcc13"): 13, ("musicnn250", "taggram50"): 50}
 """Kinds that are the first columns of another: (whole, part) -> number of columns."""
+
+TAGGER_KINDS = ("taggram50", "musicnn250")
+"""Kinds that the network of `keras_genre.models.musicnn` computes from frames of `musicnn_mel96`."""
+
+LEVELS = "log_mel128_levels"
+"""The kind of which a clip of 30 s has `LEVELS_CLIP_FRAMES` frames, taken at equal distances from all."""
+
+LEVELS_CLIP_SPECTRA, LEVELS_CLIP_FRAMES = 1293, 387
+
+_MUSICNN_TRANSFORM = (16000, 512, 256)
+_MUSICNN_SPECTRA, _MUSICNN_HOP_SPECTRA = 187, 61
 
 FAMILIES = ("lstm", "conv2d", "short_chunk_cnn", "crnn")
 """The families of networks."""
@@ -33,9 +52,9 @@ class FrontEndParams:
     Attributes
     ----------
     kind : str
-        `spectral33`, `mfcc13` or `log_mel128`.
+        One of `FEATURE_DIMS`.
     sample_rate_hz, fft_samples, hop_samples : int > 0
-        Of the short-time Fourier transform; librosa's defaults.
+        Of the short-time Fourier transform; librosa's defaults. `FrontEndParams.of` has those of every kind.
     """
 
     kind: str = "spectral33"
@@ -48,6 +67,17 @@ class FrontEndParams:
             raise ParameterError(f"unknown feature kind {self.kind!r}; known: {', '.join(FEATURE_DIMS)}")
         if min(self.sample_rate_hz, self.fft_samples, self.hop_samples) <= 0:
             raise ParameterError("sample rate, FFT length and hop must be positive")
+        transform = (self.sample_rate_hz, self.fft_samples, self.hop_samples)
+        if self.kind in ("musicnn_mel96", *TAGGER_KINDS) and transform != _MUSICNN_TRANSFORM:
+            raise ParameterError(
+                f"{self.kind} has sample rate, FFT length and hop {_MUSICNN_TRANSFORM}, not {transform}: "
+                "the network was trained with them"
+            )
+
+    @classmethod
+    def of(cls, kind: str) -> "FrontEndParams":
+        """Return the front end of a feature kind, with the transform that the kind is defined with."""
+        return cls(kind, *_MUSICNN_TRANSFORM) if kind in ("musicnn_mel96", *TAGGER_KINDS) else cls(kind)
 
     @property
     def dims(self) -> int:
@@ -55,21 +85,74 @@ class FrontEndParams:
         return FEATURE_DIMS[self.kind]
 
     @property
+    def spectra(self) -> int:
+        """Spectra that a frame is computed from: 1, or as many as a network sees at a time."""
+        return _MUSICNN_SPECTRA if self.kind in TAGGER_KINDS else 1
+
+    @property
+    def hop_spectra(self) -> int:
+        """Spectra from the beginning of one frame to that of the next."""
+        return _MUSICNN_HOP_SPECTRA if self.kind in TAGGER_KINDS else 1
+
+    @property
     def hop_seconds(self) -> float:
         """Time from one frame to the next."""
-        return self.hop_samples / self.sample_rate_hz
+        if self.kind == LEVELS:
+            return LEVELS_CLIP_SPECTRA / (LEVELS_CLIP_FRAMES + 0.5) * self.hop_samples / self.sample_rate_hz
+        return self.hop_spectra * self.hop_samples / self.sample_rate_hz
+
+    def spectra_of(self, samples: int) -> int:
+        """Return how many spectra `samples` samples give: one centred on every multiple of the hop."""
+        return 1 + samples // self.hop_samples
 
     def frames_of(self, samples: int) -> int:
-        """Return how many frames `samples` samples give: one centred on every multiple of the hop."""
-        return 1 + samples // self.hop_samples
+        """Return how many frames `samples` samples give: those whose spectra are all there."""
+        if self.kind == LEVELS:
+            return levels_frames_of(self.spectra_of(samples))
+        return max(0, 1 + (self.spectra_of(samples) - self.spectra) // self.hop_spectra)
 
     def window_seconds(self, frames: int) -> float:
         """Return the duration that `frames` frames stand for."""
-        return frames * self.hop_seconds
+        if self.kind == LEVELS:
+            return frames * self.hop_seconds
+        return ((frames - 1) * self.hop_spectra + self.spectra) * self.hop_samples / self.sample_rate_hz
 
     def samples_of(self, frames: int) -> int:
         """Return the least number of samples that gives `frames` frames."""
-        return (frames - 1) * self.hop_samples
+        if self.kind == LEVELS:
+            return (_levels_spectra_of(frames) - 1) * self.hop_samples
+        return ((frames - 1) * self.hop_spectra + self.spectra - 1) * self.hop_samples
+
+
+LEVELS_CLIP_RANGE = (1268, 1318)
+
+
+def levels_frames_of(spectra: int) -> int:
+    """Return how many frames of `log_mel128_levels` a clip has.
+
+    Clips of 30 s, give or take 2 %, have all the same number, so that collections of such clips are of one length;
+    others have one for every 3.34 spectra, and at least one.
+    """
+    low, high = LEVELS_CLIP_RANGE
+    if low <= spectra <= high:
+        return LEVELS_CLIP_FRAMES
+    return max(1, (2 * LEVELS_CLIP_FRAMES * spectra + LEVELS_CLIP_SPECTRA) // (2 * LEVELS_CLIP_SPECTRA))
+
+
+def _levels_spectra_of(frames: int) -> int:
+    """Return the least number of spectra that gives so many frames."""
+    low, high = LEVELS_CLIP_RANGE
+    if levels_frames_of(low - 1) < frames <= LEVELS_CLIP_FRAMES:
+        return low
+    needed = -(-(2 * frames - 1) * LEVELS_CLIP_SPECTRA // (2 * LEVELS_CLIP_FRAMES))
+    if frames <= 1:
+        return 1
+    return max(needed, high + 1) if frames > LEVELS_CLIP_FRAMES else needed
+
+
+def with_embeddings(front_end: FrontEndParams) -> FrontEndParams:
+    """Return a front end whose first columns are the given one's; if a network computes these, with all it offers."""
+    return FrontEndParams.of("musicnn250") if front_end.kind in TAGGER_KINDS else front_end
 
 
 @dataclasses.dataclass(frozen=True)

@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = precompute(
         found.root,
         clips,
-        StoreHeader.of(FrontEndParams(options.features), options.encoding),
+        StoreHeader.of(FrontEndParams.of(options.features), options.encoding),
         options.out,
         processes=options.jobs,
         overwrite=options.overwrite,

@@ -187,13 +187,14 @@ def prediction_of(
     by_window : np.ndarray [shape=(windows, genres)]
     """
     genres, hop_seconds = predictor.genres, predictor.front_end.hop_seconds
+    window_seconds = predictor.front_end.window_seconds(predictor.window_frames)
     return Prediction(
         file,
         {genres[i]: float(clip[i]) for i in np.argsort(-clip, kind="stable")},
         [
             (
                 round(start * hop_seconds, 3),
-                round(min((start + predictor.window_frames) * hop_seconds, seconds), 3),
+                round(min(start * hop_seconds + window_seconds, seconds), 3),
                 dict(zip(genres, row.tolist(), strict=True)),
             )
             for start, row in zip(starts, by_window, strict=True)

@@ -14,7 +14,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -185,20 +184,6 @@ def named_for(file: str, split: str) -> str:
     """Return a report file's name for a split: `report.json` for test, `report_validation.json` for validation."""
     stem, suffix = file.rsplit(".", 1)
     return file if split == "test" else f"{stem}_{split}.{suffix}"
-
-
-def newest_run(folder: Path | str) -> Path:
-    """Return the run in `folder` that was finished last.
-
-    Raises
-    ------
-    RunError
-        If there is none.
-    """
-    reports = [path for path in Path(folder).glob(f"*/{REPORT}") if (path.parent / MODEL).is_file()]
-    if not reports:
-        raise RunError(f"{folder}: no finished run; train one with python -m keras_genre.train, or name a --model")
-    return max(reports, key=os.path.getmtime).parent
 
 
 def write_run(path: Path, info: RunInfo) -> None:

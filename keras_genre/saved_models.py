@@ -16,7 +16,11 @@ from pathlib import Path
 
 from keras_genre import files
 from keras_genre.errors import ExportError, ParameterError, SavedModelError
+from keras_genre.models.musicnn_weights import PENULTIMATE, TAGS
 from keras_genre.params import FrontEndParams, ModelParams, from_json
+
+SHIPPED = Path(__file__).resolve().parent.parent / "saved_models" / "gtzan10"
+"""The model that comes with the repository."""
 
 GRAPH = "saved_model.pb"
 LABELS, PARAMS = "labels.txt", "params.json"
@@ -24,14 +28,20 @@ ASSETS = "assets"
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 CHECKSUMS = Path("assets.extra") / "sha256.json"
 
-WAVEFORM, FEATURES, ENCODED = "serving_default", "features", "encoded"
+WAVEFORM, FEATURES, ENCODED, EMBEDDINGS = "serving_default", "features", "encoded", "embeddings"
 """Names of the signatures."""
 
-INPUTS = {WAVEFORM: "waveform", FEATURES: "frames", ENCODED: "encoded"}
+INPUTS = {WAVEFORM: "waveform", FEATURES: "frames", ENCODED: "encoded", EMBEDDINGS: "waveform"}
 """Signature -> name of its input."""
 
 PROBABILITIES, WINDOW_PROBABILITIES = "probabilities", "window_probabilities"
-"""Names of the outputs, the same of every signature."""
+"""Names of the outputs of all signatures but `embeddings`."""
+
+OUTPUTS = {
+    **dict.fromkeys((WAVEFORM, FEATURES, ENCODED), (PROBABILITIES, WINDOW_PROBABILITIES)),
+    EMBEDDINGS: (TAGS, PENULTIMATE),
+}
+"""Signature -> names of its outputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +56,8 @@ class SavedModelParams:
         The outputs in order; `labels.txt` holds the same.
     signatures : tuple of str
         Of `serving_default`, `features` and `encoded`; `features` alone if nothing is known of how the features were
-        made from audio.
+        made from audio. `embeddings` too if a network makes them: `tags` (batch, frames, 50), activations of the tags
+        of MSD-musicnn, and `penultimate` (batch, frames, 200), the values of its last hidden layer.
     features : str
         Feature kind.
     dims : int > 0

@@ -70,7 +70,7 @@ class Plan:
 def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> Plan:
     """Fit parameters to a store.
 
-    A store of features that were not made from audio here is taken as it is, whatever kind the preset names, and
+    A store of features of which nothing is known here, or of other ones than the preset's, is taken as it is, and
     windows longer than its shortest clip become that long, one of each clip in an epoch.
 
     Raises
@@ -81,6 +81,7 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
         If a parameter does not go with the data.
     """
     notes = list(notes)
+    is_foreign = store.header.front_end is None or not store.header.columns_of(params.features)
     if not store.header.columns_of(params.features):
         notes.append(f"the preset is made for {params.features}; the store holds {store.header.kind}, which is used")
         params = dataclasses.replace(params, features=store.header.kind)
@@ -88,7 +89,7 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
     assert columns is not None
     train, validation = store.rows_of("train", copies=params.augmentation), store.rows_of("validation")
     shortest = min((store.frames[row] for row in train + validation + store.rows_of("test")), default=0)
-    if store.header.front_end is None and 0 < shortest < params.window_frames:
+    if is_foreign and 0 < shortest < params.window_frames:
         notes.append(f"the windows are the clips: {shortest} frames, the shortest one's, not {params.window_frames}")
         params = dataclasses.replace(params, window_frames=shortest, windows_per_clip=1)
     _check_data(store, params, train, validation)

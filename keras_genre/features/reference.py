@@ -1,7 +1,7 @@
 """The feature kinds as librosa 0.11 defines them, from one short-time Fourier transform.
 
 Each function returns, number for number, what the librosa calls named in its docstring return when they are
-made apart; sharing the transform only saves time.
+made apart; sharing the transform only saves time. The kinds that a network computes are the network's in NumPy.
 """
 
 import warnings
@@ -9,10 +9,12 @@ import warnings
 import librosa
 import numpy as np
 
-from keras_genre.params import FrontEndParams
+from keras_genre.features.tagger import tags_and_penultimate
+from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, levels_frames_of
 
 MFCC_COEFFICIENTS = 13
 MEL_BANDS = 128
+MUSICNN_MEL_BANDS = 96
 
 
 def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams) -> np.ndarray:
@@ -27,10 +29,20 @@ def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams) -> np.ndarr
 
     Returns
     -------
-    np.ndarray [shape=(1 + samples // hop, dims), float32]
-        Frame `i` is centred on second `i * hop / sample rate`; beyond the ends of the waveform there are zeros.
+    np.ndarray [shape=(params.frames_of(samples), dims), float32]
+        Of most kinds 1 + samples // hop; frame `i` is centred on second `i * hop / sample rate`; beyond the ends of the
+        waveform there are zeros. Of the kinds that a network computes from many of those, frame `i` begins on second
+        `i * params.hop_seconds`.
     """
-    extractors = {"spectral33": spectral33, "mfcc13": mfcc13, "log_mel128": log_mel128}
+    extractors = {
+        "spectral33": spectral33,
+        "mfcc13": mfcc13,
+        "log_mel128": log_mel128,
+        "log_mel128_levels": log_mel128_levels,
+        "musicnn_mel96": musicnn_mel96,
+        "taggram50": taggram50,
+        "musicnn250": musicnn250,
+    }
     with warnings.catch_warnings():
         # Silence has no pitch to tune to; `audio` has warned of silence by its own name already.
         warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set")
@@ -50,7 +62,7 @@ def magnitudes(waveform: np.ndarray, params: FrontEndParams) -> np.ndarray:
     # A clip shorter than one FFT has frames like any other, mostly of padding; librosa would warn of it.
     padded = np.pad(waveform, (0, max(0, params.fft_samples - waveform.size)))
     transform = librosa.stft(padded, n_fft=params.fft_samples, hop_length=params.hop_samples)
-    return np.abs(transform[:, : params.frames_of(waveform.size)])
+    return np.abs(transform[:, : params.spectra_of(waveform.size)])
 
 
 def spectral33(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
@@ -81,5 +93,33 @@ def log_mel128(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
     return librosa.power_to_db(_mel_power(magnitude, params), ref=np.max, top_db=80.0)
 
 
-def _mel_power(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
-    return librosa.feature.melspectrogram(S=magnitude**2, sr=params.sample_rate_hz, n_mels=MEL_BANDS)
+def log_mel128_levels(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Return `log_mel128` from 0 at the clip's lowest value to 255 at its highest, at 12.9 frames a second.
+
+    Frame `j` of `n` is that of spectrum `floor((j + 1/2) / (n + 1/2) * spectra)`. A clip all of one value is 0.
+    """
+    decibels = log_mel128(magnitude, params)
+    low, high = decibels.min(), decibels.max()
+    spectra = decibels.shape[1]
+    frames = levels_frames_of(spectra)
+    chosen = (2 * np.arange(frames) + 1) * spectra // (2 * frames + 1)
+    return (decibels[:, chosen] - low) * (255.0 / max(high - low, 1e-6))
+
+
+def musicnn_mel96(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)`: what MSD-musicnn was trained on (Pons and Serra, 2019)."""
+    return np.log10(10000.0 * _mel_power(magnitude, params, MUSICNN_MEL_BANDS) + 1.0)
+
+
+def taggram50(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Return the activations of the 50 tags of MSD-musicnn, in [0, 1]; a frame is 187 spectra, 61 behind the last."""
+    return musicnn250(magnitude, params)[: FEATURE_COLUMNS["musicnn250", "taggram50"]]
+
+
+def musicnn250(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Stack `taggram50` 0:50 and the 200 values of the network's last hidden layer 50:250."""
+    return tags_and_penultimate(musicnn_mel96(magnitude, params).T, params.hop_spectra).T
+
+
+def _mel_power(magnitude: np.ndarray, params: FrontEndParams, bands: int = MEL_BANDS) -> np.ndarray:
+    return librosa.feature.melspectrogram(S=magnitude**2, sr=params.sample_rate_hz, n_mels=bands)

@@ -10,6 +10,9 @@
 | chroma | 1e-3 | 2e-6 |
 | spectral contrast | 0.1 dB | 2e-5 dB |
 | log-mel | 1e-3 dB | 2e-5 dB |
+| its levels | 1e-2 of 255 | 1e-4 |
+| musicnn's log-mel | 1e-4 | 1e-6 |
+| tag activations | 1e-4 | 1e-6 |
 
 Where librosa's own result hangs by a rounding error, another implementation cannot follow it:
 
@@ -21,18 +24,33 @@ Where librosa's own result hangs by a rounding error, another implementation can
 All values are finite for all finite input: samples beyond 1e14 are taken for 1e14.
 """
 
+import functools
+from collections.abc import Callable
+
+import keras
 import tensorflow as tf
 
+from keras_genre.errors import ParameterError
 from keras_genre.features.graph.chroma import chroma12
 from keras_genre.features.graph.contrast import contrast7
-from keras_genre.features.graph.mel import log_mel128, mfcc13
+from keras_genre.features.graph.mel import log_mel128, log_mel128_levels, mfcc13, musicnn_mel96
 from keras_genre.features.graph.spectrum import centroid1, power_spectrogram
-from keras_genre.params import FrontEndParams
+from keras_genre.features.graph.tagger import tagged
+from keras_genre.params import TAGGER_KINDS, FrontEndParams
 
-__all__ = ["log_mel128", "mfcc13", "power_spectrogram", "spectral33", "waveforms_to_frames"]
+__all__ = [
+    "log_mel128",
+    "log_mel128_levels",
+    "mfcc13",
+    "musicnn_mel96",
+    "power_spectrogram",
+    "spectral33",
+    "tagged",
+    "waveforms_to_frames",
+]
 
 
-def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
+def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams, tagger: keras.Model | None = None) -> tf.Tensor:
     """Turn waveforms into feature frames of the kind that `params` names.
 
     The clips go through one by one: each has its own tuning and its own loudest bin, and its numbers do not
@@ -45,18 +63,26 @@ def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams) -> tf.Tens
         share. Padding them to one length is the caller's matter: zeros behind a clip give frames of silence.
     params : FrontEndParams
         Kind, sample rate, FFT length, hop.
+    tagger : keras.Model, optional
+        What `keras_genre.models.musicnn.musicnn` builds; for the kinds that it computes, `TAGGER_KINDS`.
 
     Returns
     -------
-    tf.Tensor [shape=(batch, 1 + samples // hop, dims), float32]
+    tf.Tensor [shape=(batch, params.frames_of(samples), dims), float32]
         As `features.reference.waveform_to_frames` returns for each clip.
 
     Raises
     ------
     ParameterError
-        While the graph is built, if the kind cannot be computed with these parameters.
+        While the graph is built, if the kind cannot be computed with these parameters, or not without a tagger.
     """
-    extract = {"spectral33": spectral33, "mfcc13": mfcc13, "log_mel128": log_mel128}[params.kind]
+    extract: Callable[[tf.Tensor, FrontEndParams], tf.Tensor]
+    if params.kind in TAGGER_KINDS:
+        if tagger is None:
+            raise ParameterError(f"{params.kind} is computed by a network; give one, or use features.layers.FrontEnd")
+        extract = functools.partial(tagged, tagger=tagger)
+    else:
+        extract = _EXTRACTORS[params.kind]
     return tf.map_fn(
         lambda waveform: extract(power_spectrogram(waveform, params), params),
         waveforms,
@@ -79,3 +105,12 @@ def spectral33(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     return tf.concat(
         [mfcc13(power, params), centroid1(power, params), chroma12(power, params), contrast7(power, params)], axis=1
     )
+
+
+_EXTRACTORS = {
+    "spectral33": spectral33,
+    "mfcc13": mfcc13,
+    "log_mel128": log_mel128,
+    "log_mel128_levels": log_mel128_levels,
+    "musicnn_mel96": musicnn_mel96,
+}

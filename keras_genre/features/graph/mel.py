@@ -5,7 +5,13 @@ import tensorflow as tf
 
 from keras_genre.features import filters
 from keras_genre.features.graph.spectrum import decibels
-from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.params import (
+    FEATURE_DIMS,
+    LEVELS_CLIP_FRAMES,
+    LEVELS_CLIP_RANGE,
+    LEVELS_CLIP_SPECTRA,
+    FrontEndParams,
+)
 
 _MEL_BANDS = FEATURE_DIMS["log_mel128"]
 _BLOCKS = 4
@@ -23,7 +29,7 @@ def mfcc13(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     -------
     tf.Tensor [shape=(frames, 13), float32]
     """
-    levels = decibels(mel_power(power, params))
+    levels = decibels(mel_power(power, params, _MEL_BANDS))
     # All but the first coefficient ignore the mean. Taken out before, it costs them no digits.
     mean = tf.reduce_mean(levels, axis=1, keepdims=True)
     others = filters.cosine_transform(_MEL_BANDS, FEATURE_DIMS["mfcc13"])[:, 1:]
@@ -42,17 +48,58 @@ def log_mel128(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     -------
     tf.Tensor [shape=(frames, 128), float32]
     """
-    levels = decibels(mel_power(power, params))
+    levels = decibels(mel_power(power, params, _MEL_BANDS))
     return levels - tf.reduce_max(levels)
 
 
-def mel_power(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
-    """Return the power in each mel band [shape=(frames, 128), float32]."""
-    bank = filters.mel_filters(params, _MEL_BANDS)
+def log_mel128_levels(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
+    """Return `log_mel128` from 0 at the clip's lowest value to 255 at its highest, at 12.9 frames a second.
+
+    Parameters
+    ----------
+    power : tf.Tensor [shape=(spectra, 1 + fft // 2), float32]
+    params : FrontEndParams
+
+    Returns
+    -------
+    tf.Tensor [shape=(levels_frames_of(spectra), 128), float32]
+        In [0, 255].
+    """
+    levels = log_mel128(power, params)
+    low, high = tf.reduce_min(levels), tf.reduce_max(levels)
+    # Their products outgrow 32 bits in clips of hours.
+    spectra = tf.shape(levels, tf.int64)[0]
+    shortest, longest = LEVELS_CLIP_RANGE
+    in_proportion = (2 * LEVELS_CLIP_FRAMES * spectra + LEVELS_CLIP_SPECTRA) // (2 * LEVELS_CLIP_SPECTRA)
+    is_usual = (spectra >= shortest) & (spectra <= longest)
+    frames = tf.where(is_usual, tf.cast(LEVELS_CLIP_FRAMES, tf.int64), tf.maximum(in_proportion, 1))
+    chosen = (2 * tf.range(frames) + 1) * spectra // (2 * frames + 1)
+    return (tf.gather(levels, chosen) - low) * (255.0 / tf.maximum(high - low, 1e-6))
+
+
+def musicnn_mel96(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
+    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)`: what MSD-musicnn was trained on.
+
+    Parameters
+    ----------
+    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    params : FrontEndParams
+
+    Returns
+    -------
+    tf.Tensor [shape=(frames, 96), float32]
+        At least 0.
+    """
+    return tf.math.log(10000.0 * mel_power(power, params, FEATURE_DIMS["musicnn_mel96"]) + 1.0) / np.log(10.0)
+
+
+def mel_power(power: tf.Tensor, params: FrontEndParams, bands: int) -> tf.Tensor:
+    """Return the power in each mel band [shape=(frames, bands), float32]."""
+    bank = filters.mel_filters(params, bands)
     # Nearly all of the bank is zeros, so it is applied in blocks of bands, each to the bins that it covers.
     blocks = []
-    for bands in np.array_split(np.arange(_MEL_BANDS), _BLOCKS):
-        covered = np.flatnonzero(bank[:, bands].any(axis=1))
+    for block in np.array_split(np.arange(bands), _BLOCKS):
+        covered = np.flatnonzero(bank[:, block].any(axis=1))
         first, end = (covered[0], covered[-1] + 1) if covered.size else (0, 1)
-        blocks.append(tf.matmul(power[:, first:end], tf.constant(bank[first:end, bands])))
+        blocks.append(tf.matmul(power[:, first:end], tf.constant(bank[first:end, block])))
     return tf.concat(blocks, axis=1)
