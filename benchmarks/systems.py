@@ -368,8 +368,7 @@ def _run_svm(store: Store, rows: list[int], columns: int, deviation: bool) -> np
 
 def threads_of_worker(threads: int) -> dict[str, str]:
     """Return the environment of a worker that may use so many threads."""
-    names = (*THREAD_VARIABLES, "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     # Or PyTorch gives the memory of every large tensor back to the system at once, which doubles its time.
     memory = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    return dict.fromkeys(names, str(threads)) | memory | quiet
+    return dict.fromkeys(THREAD_VARIABLES, str(threads)) | memory | quiet

@@ -162,7 +162,9 @@ def read_history(path: Path | str) -> list[dict[str, float]]:
             rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{file}: cannot be read ({error})") from error
-    if not rows or not all({"epoch", "learning_rate", "loss", "accuracy"} <= set(row) for row in rows):
+    needed = {"epoch", "learning_rate", "loss", "accuracy"}
+    # Validated are all epochs or none.
+    if not rows or not all(needed <= set(row) and ("val_loss" in row) == ("val_loss" in rows[0]) for row in rows):
         raise RunError(f"{file}: damaged; go on with the run by train --resume")
     return rows
 
