@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre import files
+from keras_genre.errors import ExportError
 from keras_genre.features.layers import FrontEnd
 from keras_genre.models.networks import build_model
 from keras_genre.params import TAGGER_KINDS, FrontEndParams, ModelParams, with_embeddings
@@ -28,6 +29,7 @@ from keras_genre.saved_models import (
     WAVEFORM,
     SavedModelParams,
     require_free,
+    write_checksums,
 )
 from keras_genre.serving_graph import ServingGraph
 from keras_genre.training import versions
@@ -77,6 +79,8 @@ def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: C
         ):
             write_saved_model(folder, cpu_twin(model, info.params.model), params, versions_folder.name)
             return verify(folder, model, params, checks or Checks(), process)
+    except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError, tf.errors.InternalError) as error:
+        raise ExportError(f"{out}: cannot be written ({error.message})") from error
     finally:
         if is_new:
             # Fails, as it should, where the version is in it.
@@ -136,7 +140,7 @@ def cpu_twin(model: keras.Model, params: ModelParams) -> keras.Model:
 
 
 def write_saved_model(folder: Path, network: keras.Model, params: SavedModelParams, name: str) -> None:
-    """Write a SavedModel with its assets and warm-up requests.
+    """Write a SavedModel with its assets, warm-up requests and checksums.
 
     Parameters
     ----------
@@ -156,6 +160,7 @@ def write_saved_model(folder: Path, network: keras.Model, params: SavedModelPara
             setattr(root, path.stem, tf.saved_model.Asset(str(path)))
         tf.saved_model.save(root, str(folder), graph.signatures())
     write_warmup(folder / WARMUP, warmup_records(name, params))
+    write_checksums(folder)
 
 
 def labels_text(params: SavedModelParams) -> str:

@@ -148,6 +148,14 @@ def test_contrast_averages_the_strongest_and_weakest_bins_also_where_many_are_eq
     np.testing.assert_allclose(contrast.contrast7(tf.constant(power), FrontEndParams()), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("count", [*range(1, 20), 31, 32, 33])
+def test_the_exchanges_of_lanes_sort_them(count):
+    lanes = list(np.random.default_rng(count).integers(0, 2 * count, (count, 500)))
+    for low, high in contrast.exchanges(count):
+        lanes[low], lanes[high] = np.minimum(lanes[low], lanes[high]), np.maximum(lanes[low], lanes[high])
+    assert (np.diff(lanes, axis=0) >= 0).all()
+
+
 # Tuning.
 
 

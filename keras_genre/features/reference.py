@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_genre.features import filters
 from keras_genre.features.tagger import tags_and_penultimate
-from keras_genre.params import FEATURE_COLUMNS, FrontEndParams
+from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, levels_frames_of
 
 MFCC_COEFFICIENTS = 13
 MEL_BANDS = 128
@@ -38,6 +38,7 @@ def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams) -> np.ndarr
         "spectral33": spectral33,
         "mfcc13": mfcc13,
         "log_mel128": log_mel128,
+        "log_mel128_levels": log_mel128_levels,
         "musicnn_mel96": musicnn_mel96,
         "taggram50": taggram50,
         "musicnn250": musicnn250,
@@ -90,6 +91,19 @@ def mfcc13(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
 def log_mel128(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
     """Return `power_to_db(melspectrogram, ref=max, top_db=80)`: dB below the loudest bin, in [-80, 0]."""
     return librosa.power_to_db(_mel_power(magnitude, params), ref=np.max, top_db=80.0)
+
+
+def log_mel128_levels(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Return `log_mel128` from 0 at the clip's lowest value to 255 at its highest, at 12.9 frames a second.
+
+    Frame `j` of `n` is that of spectrum `floor((j + 1/2) / (n + 1/2) * spectra)`. A clip all of one value is 0.
+    """
+    decibels = log_mel128(magnitude, params)
+    low, high = decibels.min(), decibels.max()
+    spectra = decibels.shape[1]
+    frames = levels_frames_of(spectra)
+    chosen = (2 * np.arange(frames) + 1) * spectra // (2 * frames + 1)
+    return (decibels[:, chosen] - low) * (255.0 / max(high - low, 1e-6))
 
 
 def musicnn_mel96(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
