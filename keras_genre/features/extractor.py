@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre.errors import AudioError
-from keras_genre.features import graph
 from keras_genre.features.graph.spectrum import LOUDEST_SAMPLE
+from keras_genre.features.layers import FrontEnd
 from keras_genre.params import FrontEndParams
 
 
@@ -29,7 +29,7 @@ def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams, name: str) 
 
     Returns
     -------
-    np.ndarray [shape=(1 + samples // hop, dims), float32]
+    np.ndarray [shape=(params.frames_of(samples), dims), float32]
         Those of `features.reference.waveform_to_frames` within the tolerances of `features.graph`. The same bits
         whatever was computed before, and in however many threads.
 
@@ -51,10 +51,13 @@ def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams, name: str) 
 
 @functools.cache
 def _traced(params: FrontEndParams) -> tf.types.experimental.GenericFunction:
+    # A GPU rounds otherwise, and is of little use to one clip.
+    with tf.device("CPU:0"):
+        front_end = FrontEnd(params)
+
     def frames_of(waveform: tf.Tensor) -> tf.Tensor:
-        # A GPU rounds otherwise, and is of little use to one clip.
         with tf.device("CPU:0"):
-            return graph.waveforms_to_frames(waveform[None], params)[0]
+            return front_end(waveform[None])[0]
 
     # Traced once for all lengths.
     return tf.function(frames_of, input_signature=[tf.TensorSpec([None], tf.float32)], autograph=False)

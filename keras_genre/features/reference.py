@@ -9,12 +9,12 @@ import warnings
 import librosa
 import numpy as np
 
+from keras_genre.features import filters
 from keras_genre.features.tagger import tags_and_penultimate
 from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, levels_frames_of
 
 MFCC_COEFFICIENTS = 13
 MEL_BANDS = 128
-MUSICNN_MEL_BANDS = 96
 
 
 def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams) -> np.ndarray:
@@ -107,8 +107,12 @@ def log_mel128_levels(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarr
 
 
 def musicnn_mel96(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
-    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)`: what MSD-musicnn was trained on (Pons and Serra, 2019)."""
-    return np.log10(10000.0 * _mel_power(magnitude, params, MUSICNN_MEL_BANDS) + 1.0)
+    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)`: what MSD-musicnn was trained on (Pons and Serra, 2019).
+
+    The spectrum is damped near 7.5 kHz, as the resampler of that training damped it: `filters.musicnn_damping`.
+    """
+    damped = magnitude * filters.musicnn_damping(params)[:, np.newaxis]
+    return np.log10(10000.0 * _mel_power(damped, params, filters.MUSICNN_BANDS) + 1.0)
 
 
 def taggram50(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:

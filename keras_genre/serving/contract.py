@@ -60,7 +60,7 @@ class AudioContract:
                 f"{WAVEFORM}: has {inputs[WAVEFORM].shape[-1]} samples; at least {self.minimum_samples} "
                 f"({self.minimum_samples / self.sample_rate_hz:.3g} s at {self.sample_rate_hz} Hz) are needed",
             )
-        if signature.name == DEFAULT_SIGNATURE and inputs[WAVEFORM].size > max_seconds * self.sample_rate_hz:
+        if WAVEFORM in inputs and inputs[WAVEFORM].size > max_seconds * self.sample_rate_hz:
             raise RequestError(413, f"{WAVEFORM}: is longer than the limit of {max_seconds:g} s for a request")
 
     def answer(self, file: str, samples: int, probabilities: np.ndarray, windows: np.ndarray) -> dict[str, Any]:

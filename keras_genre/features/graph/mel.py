@@ -78,7 +78,7 @@ def log_mel128_levels(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
 
 def musicnn_mel96(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
-    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)`: what MSD-musicnn was trained on.
+    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)` of a spectrum that `filters.musicnn_damping` has damped.
 
     Parameters
     ----------
@@ -90,7 +90,8 @@ def musicnn_mel96(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     tf.Tensor [shape=(frames, 96), float32]
         At least 0.
     """
-    return tf.math.log(10000.0 * mel_power(power, params, FEATURE_DIMS["musicnn_mel96"]) + 1.0) / np.log(10.0)
+    damped = power * tf.constant(filters.musicnn_damping(params) ** 2)
+    return tf.math.log(10000.0 * mel_power(damped, params, filters.MUSICNN_BANDS) + 1.0) / np.log(10.0)
 
 
 def mel_power(power: tf.Tensor, params: FrontEndParams, bands: int) -> tf.Tensor:
