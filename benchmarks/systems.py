@@ -78,7 +78,7 @@ DATA_SETS = {
     "embedded": DataSet(
         title="the 61 embedded clips of GTZAN, 10 genres",
         presets=(*SPECTRAL_PRESETS, *MEL_PRESETS, "conv2d"),
-        beyond=(),
+        beyond=("short_chunk_cnn", "crnn", "transfer"),
         statistics=(("svm_mfcc", "mfcc13", 13, True), ("svm_spectral33", "spectral33", 33, True)),
         folds=2,
         changes={},
@@ -100,7 +100,6 @@ DATA_SETS = {
         early_stopping_epochs=6,
         archive={
             "--features": "log_mel128_levels",
-            "--hop-seconds": "0.0775",
             "--encoding": "uint8",
             "--groups": GROUPS,
         },
@@ -188,7 +187,7 @@ def needs_validation(data_set: DataSet, system: str, seed: int = 0) -> bool:
 def kind_of(data_set: DataSet, system: str) -> str:
     """Return the kind of the features that a system takes."""
     family, _, name = system.partition(":")
-    if family in ("preset", "pytorch") and not data_set.archive:
+    if family in ("preset", "pytorch") and (not data_set.archive or name in data_set.beyond):
         return preset(name).features
     if family == "svm":
         return next(kind for each, kind, *_ in data_set.statistics if each == name)
@@ -369,8 +368,7 @@ def _run_svm(store: Store, rows: list[int], columns: int, deviation: bool) -> np
 
 def threads_of_worker(threads: int) -> dict[str, str]:
     """Return the environment of a worker that may use so many threads."""
-    names = (*THREAD_VARIABLES, "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     # Or PyTorch gives the memory of every large tensor back to the system at once, which doubles its time.
     memory = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
     quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    return dict.fromkeys(names, str(threads)) | memory | quiet
+    return dict.fromkeys(THREAD_VARIABLES, str(threads)) | memory | quiet

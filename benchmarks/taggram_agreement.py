@@ -18,10 +18,12 @@ import soxr
 
 from keras_genre import audio, cli, files
 from keras_genre.errors import DatasetError
+from keras_genre.features import filters
 from keras_genre.params import FrontEndParams
 from keras_genre.progress import Progress
 
 PARAMS = FrontEndParams.of("taggram50")
+AS_PUBLISHED = "kaiser_best of 2019, mirrored at the ends"
 RESULTS = Path(__file__).resolve().parent / "results" / "taggram_agreement.md"
 
 
@@ -83,6 +85,8 @@ class Variant:
         (waveform, its rate) -> the waveform at 16 kHz.
     beyond : str
         What is beyond the ends, as NumPy's `pad` names it.
+    is_damped : bool
+        Whether the spectrum is damped as here, which stands for the resampler of the training.
     hop_spectra : int
         From patch to patch.
     """
@@ -90,6 +94,7 @@ class Variant:
     name: str
     resample: Callable[[np.ndarray, int], np.ndarray]
     beyond: str = "constant"
+    is_damped: bool = False
     hop_spectra: int = PARAMS.hop_spectra
 
 
@@ -97,7 +102,8 @@ def _soxr(quality: str) -> Callable[[np.ndarray, int], np.ndarray]:
     return lambda waveform, rate: soxr.resample(waveform, rate, PARAMS.sample_rate_hz, quality=quality)
 
 
-def _resampy(waveform: np.ndarray, rate: int) -> np.ndarray:
+def kaiser_best(waveform: np.ndarray, rate: int) -> np.ndarray:
+    """Bring a waveform to 16 kHz as librosa did in 2019."""
     # Here, because it takes seconds to import.
     import resampy
 
@@ -115,12 +121,12 @@ def _resampy(waveform: np.ndarray, rate: int) -> np.ndarray:
 
 
 VARIANTS = (
-    Variant("soxr HQ, silence beyond the ends: as here", _soxr("HQ")),
+    Variant("as here: soxr HQ, damped, silence beyond the ends", _soxr("HQ"), is_damped=True),
+    Variant("soxr HQ, damped, mirrored at the ends", _soxr("HQ"), "reflect", is_damped=True),
     Variant("soxr HQ, mirrored at the ends", _soxr("HQ"), "reflect"),
     Variant("soxr VHQ, mirrored at the ends", _soxr("VHQ"), "reflect"),
-    Variant("kaiser_best of 2019, silence beyond the ends", _resampy),
-    Variant("kaiser_best of 2019, mirrored at the ends", _resampy, "reflect"),
-    Variant("the same, patches every 62 spectra", _resampy, "reflect", 62),
+    Variant(AS_PUBLISHED, kaiser_best, "reflect"),
+    Variant("the same, patches every 62 spectra", kaiser_best, "reflect", hop_spectra=62),
 )
 
 
@@ -128,14 +134,12 @@ def patches(path: Path, variant: Variant) -> np.ndarray:
     """Return the patches of a file [shape=(patches, 187, 96), float32]."""
     rate = audio.probe(path).sample_rate_hz
     waveform = variant.resample(audio.load(path, rate), rate)
-    power = librosa.feature.melspectrogram(
-        y=waveform,
-        sr=PARAMS.sample_rate_hz,
-        n_fft=PARAMS.fft_samples,
-        hop_length=PARAMS.hop_samples,
-        n_mels=96,
-        pad_mode=variant.beyond,
+    magnitude = np.abs(
+        librosa.stft(waveform, n_fft=PARAMS.fft_samples, hop_length=PARAMS.hop_samples, pad_mode=variant.beyond)
     )
+    if variant.is_damped:
+        magnitude *= filters.musicnn_damping(PARAMS)[:, np.newaxis]
+    power = librosa.feature.melspectrogram(S=magnitude**2, sr=PARAMS.sample_rate_hz, n_mels=filters.MUSICNN_BANDS)
     spectra = np.log10(10000.0 * power + 1.0).T
     starts = range(0, len(spectra) - PARAMS.spectra + 1, variant.hop_spectra)
     return np.stack([spectra[start : start + PARAMS.spectra] for start in starts])
@@ -145,15 +149,20 @@ def table(found: dict[str, list[np.ndarray]], clips: int, same_count: int) -> st
     """Return the distributions of the differences as Markdown."""
     first = next(iter(found.values()))
     lines = [
-        f"Made by `python -m benchmarks.taggram_agreement AUDIO TAGGRAMS.npz`, {datetime.date.today()}: {clips} clips of "
-        f"GTZAN, {sum(map(len, first))} patches; as many patches of {same_count} of the clips as published.",
+        f"Made by `python -m benchmarks.taggram_agreement AUDIO TAGGRAMS.npz`, {datetime.date.today()}: {clips} clips "
+        f"of GTZAN, {sum(map(len, first))} patches; as many patches of {same_count} of the clips as published.",
         "",
         "| absolute difference of an activation | median | mean | 90 % | 99 % | largest |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     for name, differences in found.items():
         all_of_them = np.concatenate(differences).ravel()
-        figures = [np.median(all_of_them), all_of_them.mean(), *np.quantile(all_of_them, (0.9, 0.99)), all_of_them.max()]
+        figures = [
+            np.median(all_of_them),
+            all_of_them.mean(),
+            *np.quantile(all_of_them, (0.9, 0.99)),
+            all_of_them.max(),
+        ]
         lines.append(f"| {name} | {' | '.join(f'{figure:.6f}' for figure in figures)} |")
     return "\n".join(lines) + "\n"
 

@@ -70,24 +70,46 @@ def calibrate(run: Path) -> dict[str, Any] | None:
     """
     from keras_genre.evaluation import store_of_run
     from keras_genre.pipeline import label_rows
-    from keras_genre.runs import MODEL, load_model, read_run
+    from keras_genre.runs import load_model, read_run
     from keras_genre.scoring import score_clips
 
     store = store_of_run(read_run(run), None)
     rows = store.rows_of("validation")
     if len(rows) < MINIMUM_CLIPS:
         return None
-    model = load_model(run)
-    logits, labels = score_clips(model, store, rows), label_rows(store)[rows]
-    temperature = fit_temperature(logits, labels)
-    if abs(math.log(temperature)) < CLOSE_ENOUGH and (run / CALIBRATION).is_file():
+    logits, labels = score_clips(load_model(run), store, rows), label_rows(store)[rows]
+    if abs(math.log(fit_temperature(logits, labels))) < CLOSE_ENOUGH and (run / CALIBRATION).is_file():
         return read_calibration(run)
+    return divide_logits(run, logits, labels)
+
+
+def divide_logits(run: Path, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Fit a temperature on given logits and divide the output layer of a run's network by it.
+
+    The logits may be of clips that networks of the same recipe did not see in a cross-validation, where the network
+    itself has seen all clips there are.
+
+    Parameters
+    ----------
+    run : Path
+    logits : np.ndarray [shape=(clips, genres)]
+    labels : np.ndarray [shape=(clips,), int]
+
+    Returns
+    -------
+    dict
+        Content of `calibration.json`.
+    """
+    from keras_genre.runs import MODEL, load_model
+
+    temperature = fit_temperature(logits, labels)
     values = {
         "temperature": temperature,
-        "clips": len(rows),
+        "clips": len(labels),
         "error_before": expected_calibration_error(softmax(logits), labels),
         "error_after": expected_calibration_error(softmax(logits / temperature), labels),
     }
+    model = load_model(run)
     output = model.get_layer("logits")
     output.set_weights([weights / temperature for weights in output.get_weights()])
     # In this order an interruption between the two leaves a network that is fitted to the same temperature again.

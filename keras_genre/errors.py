@@ -17,6 +17,10 @@ class FolderInUseError(KerasGenreError):
     """Another process is writing to the folder."""
 
 
+class FolderLostError(KerasGenreError):
+    """A folder was removed or replaced while it was being written."""
+
+
 class AudioError(KerasGenreError):
     """A file or byte string cannot be used as audio."""
 

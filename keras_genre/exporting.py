@@ -12,12 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre import files
+from keras_genre.errors import ExportError
 from keras_genre.features.layers import FrontEnd
 from keras_genre.models.networks import build_model
-from keras_genre.params import FrontEndParams, ModelParams
+from keras_genre.params import TAGGER_KINDS, FrontEndParams, ModelParams, with_embeddings
 from keras_genre.pcm_graph import decode_pcm16
 from keras_genre.runs import RunInfo, load_model, read_run
 from keras_genre.saved_models import (
+    EMBEDDINGS,
     ENCODED,
     FEATURES,
     INPUTS,
@@ -27,6 +29,7 @@ from keras_genre.saved_models import (
     WAVEFORM,
     SavedModelParams,
     require_free,
+    write_checksums,
 )
 from keras_genre.serving_graph import ServingGraph
 from keras_genre.training import versions
@@ -76,6 +79,8 @@ def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: C
         ):
             write_saved_model(folder, cpu_twin(model, info.params.model), params, versions_folder.name)
             return verify(folder, model, params, checks or Checks(), process)
+    except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError, tf.errors.InternalError) as error:
+        raise ExportError(f"{out}: cannot be written ({error.message})") from error
     finally:
         if is_new:
             # Fails, as it should, where the version is in it.
@@ -90,17 +95,26 @@ def saved_model_params(info: RunInfo) -> SavedModelParams:
     return SavedModelParams(
         preset=info.preset,
         genres=info.genres,
-        signatures=(WAVEFORM, FEATURES, ENCODED) if front_end else (FEATURES,),
+        signatures=signatures_of(front_end),
         features=info.params.features,
         dims=info.columns,
         window_frames=length,
-        window_seconds=length * info.header.hop_seconds,
+        window_seconds=front_end.window_seconds(length) if front_end else length * info.header.hop_seconds,
         hop_seconds=info.header.hop_seconds,
         sample_rate_hz=front_end.sample_rate_hz if front_end else None,
         minimum_samples=front_end.samples_of(length) if front_end else None,
         front_end=front_end,
         network=info.params.model,
         versions={"training": info.versions, "export": versions()},
+    )
+
+
+def signatures_of(front_end: FrontEndParams | None) -> tuple[str, ...]:
+    """Return the signatures of a model by what its features are made of."""
+    if front_end is None:
+        return (FEATURES,)
+    return (
+        (WAVEFORM, FEATURES, ENCODED, EMBEDDINGS) if front_end.kind in TAGGER_KINDS else (WAVEFORM, FEATURES, ENCODED)
     )
 
 
@@ -126,7 +140,7 @@ def cpu_twin(model: keras.Model, params: ModelParams) -> keras.Model:
 
 
 def write_saved_model(folder: Path, network: keras.Model, params: SavedModelParams, name: str) -> None:
-    """Write a SavedModel with its assets and warm-up requests.
+    """Write a SavedModel with its assets, warm-up requests and checksums.
 
     Parameters
     ----------
@@ -146,6 +160,7 @@ def write_saved_model(folder: Path, network: keras.Model, params: SavedModelPara
             setattr(root, path.stem, tf.saved_model.Asset(str(path)))
         tf.saved_model.save(root, str(folder), graph.signatures())
     write_warmup(folder / WARMUP, warmup_records(name, params))
+    write_checksums(folder)
 
 
 def labels_text(params: SavedModelParams) -> str:
@@ -158,7 +173,8 @@ def serving_graph(network: keras.Model, params: SavedModelParams) -> ServingGrap
     if params.front_end is None:
         return ServingGraph(network, params)
     rate = params.front_end.sample_rate_hz
-    return ServingGraph(network, params, FrontEnd(params.front_end), lambda encoded: decode_pcm16(encoded, rate))
+    front_end = FrontEnd(with_embeddings(params.front_end))
+    return ServingGraph(network, params, front_end, lambda encoded: decode_pcm16(encoded, rate))
 
 
 def warmup_records(name: str, params: SavedModelParams) -> Iterator[bytes]:
@@ -170,7 +186,7 @@ def warmup_records(name: str, params: SavedModelParams) -> Iterator[bytes]:
         else:
             assert params.sample_rate_hz is not None and params.minimum_samples is not None
             samples = max(params.minimum_samples, round(WARMUP_SECONDS * params.sample_rate_hz))
-            if signature == WAVEFORM:
+            if signature in (WAVEFORM, EMBEDDINGS):
                 tensor = _zeros((1, samples))
             else:
                 silence = np.zeros((params.minimum_samples, 1), np.float32)

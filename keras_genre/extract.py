@@ -19,7 +19,19 @@ from keras_genre.augmentation import altered
 from keras_genre.errors import AudioError
 from keras_genre.params import FrontEndParams
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+)
+# One thread a process uses the cores best. A GPU is left to the process that trains or predicts.
+_WORKER_ENVIRONMENT = {
+    **dict.fromkeys(THREAD_VARIABLES, "1"),
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_VISIBLE_DEVICES": "-1",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +75,10 @@ class Extracted:
 
 def extract(job: Job) -> Extracted:
     """Compute a file's feature frames, or find out why they cannot be computed."""
+    from keras_genre.features.extractor import waveform_to_frames
 
     def frames_of(waveform: np.ndarray) -> Extracted:
-        return Extracted(frames=_finite_frames(altered(waveform, job.variant, job.track), job))
+        return Extracted(frames=waveform_to_frames(altered(waveform, job.variant, job.track), job.front_end, job.name))
 
     return _worked(job, frames_of)
 
@@ -94,22 +107,6 @@ def _worked(job: Job, work: Callable[[np.ndarray], Extracted]) -> Extracted:
     return dataclasses.replace(found, seconds=waveform.size / rate, warnings=own)
 
 
-def _finite_frames(waveform: np.ndarray, job: Job) -> np.ndarray:
-    import librosa
-
-    from keras_genre.features.reference import waveform_to_frames
-
-    with contextlib.suppress(librosa.ParameterError):
-        frames = waveform_to_frames(waveform, job.front_end)
-        if np.isfinite(frames).all():
-            return frames
-    # Of finite samples only the square of a huge one is not finite; some of librosa's functions refuse it.
-    raise AudioError(
-        f"{job.name}: samples of up to {np.abs(waveform).max():.3g}, where full scale is 1, are too large for "
-        f"{job.front_end.kind}"
-    )
-
-
 def extract_all(jobs: Sequence[Job], processes: int, work: Callable[[Job], Extracted] = extract) -> Iterator[Extracted]:
     """Do `work`, `extract` or `decode`, on many files in worker processes and yield what came of them, in order.
 
@@ -131,8 +128,7 @@ def extract_all(jobs: Sequence[Job], processes: int, work: Callable[[Job], Extra
 
 
 def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Callable[[Job], Extracted]) -> Iterator[Extracted]:
-    # Fresh interpreters, because a fork of a process that runs TensorFlow can hang.
-    context = multiprocessing.get_context("spawn")
+    context = _worker_context(computing=work is extract)
     waiting: collections.deque[concurrent.futures.Future[Extracted]] = collections.deque()
     with concurrent.futures.ProcessPoolExecutor(
         min(processes, len(jobs)), mp_context=context, initializer=end_with_parent
@@ -149,6 +145,19 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Callable[[Job], 
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _worker_context(computing: bool) -> multiprocessing.context.BaseContext:
+    """Return how workers are started: as forks of one process that has the libraries loaded and runs nothing.
+
+    A fork of this process could hang, as it may run TensorFlow; and loading that anew in every worker takes
+    several seconds and several hundred megabytes for each of them.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["keras_genre.audio", *(["keras_genre.features.extractor"] if computing else [])])
+    return context
 
 
 def end_with_parent() -> None:
@@ -169,13 +178,13 @@ def _wait_for_parent() -> None:
 @contextlib.contextmanager
 def _settings_of_workers() -> Iterator[None]:
     """Set what a process that is started meanwhile takes over from this one."""
-    # One thread a process uses the cores best, and sums are then made in one order on every machine.
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    before = {name: os.environ.get(name) for name in _WORKER_ENVIRONMENT}
+    os.environ.update(_WORKER_ENVIRONMENT)
     # Ctrl-C on a terminal reaches the workers too: it is the parent that ends them, after the files in hand.
     signals_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with _uninterrupted():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, signals_before)
         for name, value in before.items():
@@ -183,3 +192,22 @@ def _settings_of_workers() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C off to the end of the block: a worker of whose start nobody knows would never be ended.
+
+    A blocked signal is not enough, as it may come by a thread of a library, which does not block it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    put_off: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: put_off.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if put_off:
+            signal.raise_signal(signal.SIGINT)

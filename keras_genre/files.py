@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from keras_genre.errors import FolderInUseError
+from keras_genre.errors import FolderInUseError, FolderLostError
 
 PARTIAL_PREFIX = ".partial-"
 
@@ -36,12 +36,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        # mkstemp makes private files; what is published gets the permissions of any other new file.
-        temporary.chmod(0o666 & ~_umask())
-        sync(temporary)
-        os.replace(temporary, path)
-        sync(path.parent)
+        with _blaming(path, temporary):
+            yield temporary
+            # mkstemp makes private files; what is published gets the permissions of any other new file.
+            temporary.chmod(0o666 & ~_umask())
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -72,10 +73,11 @@ def atomic_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL_PREFIX}{path.name}.", dir=path.parent))
     old = temporary.with_name(f"{temporary.name}.old")
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        for inner in (*temporary.rglob("*"), temporary):
-            sync(inner)
+        with _blaming(path, temporary):
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            for inner in (*temporary.rglob("*"), temporary):
+                sync(inner)
         if path.exists():
             if not replace:
                 raise FileExistsError(errno.EEXIST, "exists already", str(path))
@@ -92,6 +94,20 @@ def atomic_folder(path: Path | str, *, replace: bool = False) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _blaming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors name what was to be written: the system names the temporary path, or none if a disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            # NumPy counts the bytes that could not be written.
+            raise OSError(errno.EIO, f"cannot be written ({error})", str(path)) from error
+        if error.filename is None or str(error.filename).startswith(str(temporary)):
+            error.filename = str(path)
+        raise
+
+
 def _umask() -> int:
     umask = os.umask(0)
     os.umask(umask)
@@ -99,15 +115,22 @@ def _umask() -> int:
 
 
 @contextlib.contextmanager
-def locked_folder(folder: Path | str) -> Iterator[None]:
+def locked_folder(folder: Path | str) -> Iterator[Callable[[], None]]:
     """Make `folder` if missing and hold it for this process alone; clear what a killed writer left there.
 
     The lock goes with the process, however it ends.
+
+    Yields
+    ------
+    callable
+        Raises FolderLostError if the folder is no longer there; called at the end of the block in any case.
 
     Raises
     ------
     FolderInUseError
         If another process holds the folder.
+    FolderLostError
+        At the end, if the folder was removed, moved or replaced meanwhile: not all that was written is in it.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,7 +147,17 @@ def locked_folder(folder: Path | str) -> Iterator[None]:
                 shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink()
-        yield
+
+        def require_held() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
+                    return
+            raise FolderLostError(
+                f"{folder}: was removed or replaced while it was being written; run the command again"
+            )
+
+        yield require_held
+        require_held()
     finally:
         os.close(descriptor)
 

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from keras_genre import cli, files
 from keras_genre.errors import AudioError, ParameterError
-from keras_genre.extract import Extracted, Job, extract_all
+from keras_genre.extract import Extracted, Job, decode, extract_all
 from keras_genre.progress import Progress
-from keras_genre.runs import newest_run, read_run, require_audio_run
-from keras_genre.saved_models import is_saved_model, read_saved_model, require_waveforms
-from keras_genre.train import RUNS
+from keras_genre.runs import read_run, require_audio_run
+from keras_genre.saved_models import SHIPPED, is_saved_model, read_saved_model, require_waveforms
 
 if TYPE_CHECKING:
     from keras_genre.prediction import Predictor
@@ -38,8 +37,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--model",
         type=Path,
         metavar="RUN",
-        help="run folder, or a SavedModel of keras_genre.export: NAME/1, or NAME for its newest version (default: the "
-        "newest run in runs/)",
+        default=SHIPPED,
+        help="run folder, or a SavedModel of keras_genre.export: NAME/1, or NAME for its newest version (default: "
+        f"saved_models/{SHIPPED.name}, the one that comes with keras_genre)",
     )
     parser.add_argument("--top", type=int, default=1, metavar="K", help="show the K most probable genres")
     parser.add_argument(
@@ -92,12 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ParameterError("--top and --jobs must be at least 1")
     if not 0 <= options.unsure_below <= 1:
         raise ParameterError("--unsure-below must be a probability, from 0 to 1")
-    model = options.model or newest_run(RUNS)
-    require_audio_model(model)
+    require_audio_model(options.model)
     paths, failures = listed_files(options.files)
     from keras_genre.prediction import open_predictor
 
-    predictor = open_predictor(model)
+    predictor = open_predictor(options.model)
     results = predict_files(predictor, paths, failures, options)
     if options.csv:
         files.write_text(options.csv, results_csv(results, predictor.genres))
@@ -138,7 +137,7 @@ def predict_files(
         Job(path, str(path), front_end, window_seconds, options.max_seconds) for path in paths if path not in failures
     ]
     results: list[dict[str, Any]] = []
-    extracted = extract_all(jobs, options.jobs or os.cpu_count() or 1, predictor.work)
+    extracted = extract_all(jobs, options.jobs or os.cpu_count() or 1, decode)
     with Progress(len(paths), "files") as progress:
         for path in paths:
             result: dict[str, Any]

@@ -1,7 +1,7 @@
 """From an audio file to its genre, with a trained run or with what was exported of one."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre.errors import AudioError, SavedModelError
-from keras_genre.extract import Extracted, Job, decode, extract
+from keras_genre.extract import Extracted
+from keras_genre.features.extractor import waveform_to_frames
 from keras_genre.metrics import softmax
 from keras_genre.params import FrontEndParams
 from keras_genre.pipeline import window_starts
@@ -22,6 +23,7 @@ from keras_genre.saved_models import (
     is_saved_model,
     read_saved_model,
     require_waveforms,
+    require_whole,
     version_folder,
 )
 from keras_genre.scoring import ClipScorer
@@ -78,10 +80,6 @@ class Predictor(Protocol):
     front_end: FrontEndParams
     window_frames: int
 
-    @property
-    def work(self) -> Callable[[Job], Extracted]:
-        """How far a worker process, which has no TensorFlow, shall read a file."""
-
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """Classify a file.
 
@@ -90,7 +88,7 @@ class Predictor(Protocol):
         file : str
             Its name, for the result.
         extracted : Extracted
-            What `work` gave for it, without an error and with at least a window.
+            What `extract.decode` gave for it, without an error and with at least a window.
 
         Raises
         ------
@@ -126,13 +124,12 @@ class RunPredictor:
         self.genres, self.front_end = info.genres, info.header.front_end
         self._scorer = ClipScorer(load_model(run))
         self.window_frames = self._scorer.window_frames
-        self.work = extract
 
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """See `Predictor`."""
-        assert extracted.frames is not None
-        starts = window_starts(len(extracted.frames), self.window_frames)
-        frames = extracted.frames[:, : self._scorer.columns]
+        assert extracted.waveform is not None
+        frames = waveform_to_frames(extracted.waveform, self.front_end, file)[:, : self._scorer.columns]
+        starts = window_starts(len(frames), self.window_frames)
         logits = self._scorer.windows(np.stack([frames[start : start + self.window_frames] for start in starts]))
         logits = logits.astype(np.float64)
         return prediction_of(file, self, extracted.seconds, starts, softmax(logits.mean(axis=0)), softmax(logits))
@@ -148,17 +145,17 @@ class SavedModelPredictor:
     """
 
     def __init__(self, model: Path):
-        params = read_saved_model(model)
+        folder = version_folder(model)
+        require_whole(folder)
+        params = read_saved_model(folder)
         require_waveforms(model, params)
         assert params.front_end is not None
         self.genres, self.front_end, self.window_frames = params.genres, params.front_end, params.window_frames
-        folder = version_folder(model)
         try:
             self._model = tf.saved_model.load(str(folder))
         except (OSError, ValueError, tf.errors.OpError) as error:
             raise SavedModelError(f"{folder}: cannot be loaded ({error})") from error
         self._classify = self._model.signatures[WAVEFORM]
-        self.work = decode
 
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """See `Predictor`."""
@@ -190,13 +187,14 @@ def prediction_of(
     by_window : np.ndarray [shape=(windows, genres)]
     """
     genres, hop_seconds = predictor.genres, predictor.front_end.hop_seconds
+    window_seconds = predictor.front_end.window_seconds(predictor.window_frames)
     return Prediction(
         file,
         {genres[i]: float(clip[i]) for i in np.argsort(-clip, kind="stable")},
         [
             (
                 round(start * hop_seconds, 3),
-                round(min((start + predictor.window_frames) * hop_seconds, seconds), 3),
+                round(min(start * hop_seconds + window_seconds, seconds), 3),
                 dict(zip(genres, row.tolist(), strict=True)),
             )
             for start, row in zip(starts, by_window, strict=True)

@@ -14,7 +14,6 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -163,7 +162,9 @@ def read_history(path: Path | str) -> list[dict[str, float]]:
             rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{file}: cannot be read ({error})") from error
-    if not rows or not all({"epoch", "learning_rate", "loss", "accuracy"} <= set(row) for row in rows):
+    needed = {"epoch", "learning_rate", "loss", "accuracy"}
+    # Validated are all epochs or none.
+    if not rows or not all(needed <= set(row) and ("val_loss" in row) == ("val_loss" in rows[0]) for row in rows):
         raise RunError(f"{file}: damaged; go on with the run by train --resume")
     return rows
 
@@ -183,20 +184,6 @@ def named_for(file: str, split: str) -> str:
     """Return a report file's name for a split: `report.json` for test, `report_validation.json` for validation."""
     stem, suffix = file.rsplit(".", 1)
     return file if split == "test" else f"{stem}_{split}.{suffix}"
-
-
-def newest_run(folder: Path | str) -> Path:
-    """Return the run in `folder` that was finished last.
-
-    Raises
-    ------
-    RunError
-        If there is none.
-    """
-    reports = [path for path in Path(folder).glob(f"*/{REPORT}") if (path.parent / MODEL).is_file()]
-    if not reports:
-        raise RunError(f"{folder}: no finished run; train one with python -m keras_genre.train, or name a --model")
-    return max(reports, key=os.path.getmtime).parent
 
 
 def write_run(path: Path, info: RunInfo) -> None:

@@ -6,6 +6,7 @@ NAME/1/                        a version; a server takes the one with the highes
   assets/labels.txt            a genre a line, in the order of the outputs
   assets/params.json           `SavedModelParams`
   assets.extra/tf_serving_warmup_requests
+  assets.extra/sha256.json     checksums of all other files
 ```
 """
 
@@ -13,22 +14,34 @@ import dataclasses
 import json
 from pathlib import Path
 
+from keras_genre import files
 from keras_genre.errors import ExportError, ParameterError, SavedModelError
+from keras_genre.models.musicnn_weights import PENULTIMATE, TAGS
 from keras_genre.params import FrontEndParams, ModelParams, from_json
+
+SHIPPED = Path(__file__).resolve().parent.parent / "saved_models" / "gtzan10"
+"""The model that comes with the repository."""
 
 GRAPH = "saved_model.pb"
 LABELS, PARAMS = "labels.txt", "params.json"
 ASSETS = "assets"
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
+CHECKSUMS = Path("assets.extra") / "sha256.json"
 
-WAVEFORM, FEATURES, ENCODED = "serving_default", "features", "encoded"
+WAVEFORM, FEATURES, ENCODED, EMBEDDINGS = "serving_default", "features", "encoded", "embeddings"
 """Names of the signatures."""
 
-INPUTS = {WAVEFORM: "waveform", FEATURES: "frames", ENCODED: "encoded"}
+INPUTS = {WAVEFORM: "waveform", FEATURES: "frames", ENCODED: "encoded", EMBEDDINGS: "waveform"}
 """Signature -> name of its input."""
 
 PROBABILITIES, WINDOW_PROBABILITIES = "probabilities", "window_probabilities"
-"""Names of the outputs, the same of every signature."""
+"""Names of the outputs of all signatures but `embeddings`."""
+
+OUTPUTS = {
+    **dict.fromkeys((WAVEFORM, FEATURES, ENCODED), (PROBABILITIES, WINDOW_PROBABILITIES)),
+    EMBEDDINGS: (TAGS, PENULTIMATE),
+}
+"""Signature -> names of its outputs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +56,8 @@ class SavedModelParams:
         The outputs in order; `labels.txt` holds the same.
     signatures : tuple of str
         Of `serving_default`, `features` and `encoded`; `features` alone if nothing is known of how the features were
-        made from audio.
+        made from audio. `embeddings` too if a network makes them: `tags` (batch, frames, 50), activations of the tags
+        of MSD-musicnn, and `penultimate` (batch, frames, 200), the values of its last hidden layer.
     features : str
         Feature kind.
     dims : int > 0
@@ -136,6 +150,36 @@ def read_saved_model(path: Path | str) -> SavedModelParams:
         raise SavedModelError(f"{path}: was not exported by keras_genre ({ASSETS}/{PARAMS} is missing)") from error
     except (OSError, ValueError, ParameterError) as error:
         raise SavedModelError(f"{file}: damaged, or of another version of keras_genre ({error})") from error
+
+
+def write_checksums(folder: Path) -> None:
+    """Record the SHA-256 of every file of a version: TensorFlow would compute with a damaged graph and say nothing."""
+    sums = {
+        path.relative_to(folder).as_posix(): files.sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / CHECKSUMS
+    }
+    files.write_json(folder / CHECKSUMS, sums)
+
+
+def require_whole(folder: Path) -> None:
+    """Refuse a version whose files are not those that were exported. One without checksums is taken as it is.
+
+    Raises
+    ------
+    SavedModelError
+    """
+    try:
+        sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        damaged = [name for name, sha256 in sums.items() if files.sha256_of(folder / name) != sha256]
+    except FileNotFoundError as error:
+        if error.filename == str(folder / CHECKSUMS):
+            return
+        raise SavedModelError(f"{error.filename}: is missing; export the model again") from error
+    except (OSError, ValueError, AttributeError) as error:
+        raise SavedModelError(f"{folder / CHECKSUMS}: damaged ({error}); export the model again") from error
+    if damaged:
+        raise SavedModelError(f"{folder / damaged[0]}: damaged (its SHA-256 is another); export the model again")
 
 
 def require_waveforms(path: Path, params: SavedModelParams) -> None:

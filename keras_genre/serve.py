@@ -26,7 +26,12 @@ def make_parser() -> argparse.ArgumentParser:
     defaults = ServerSettings()
     parser = cli.parser("keras_genre.serve", "Serve a SavedModel over HTTP.")
     parser.add_argument(
-        "--model", type=Path, required=True, metavar="FOLDER", help="folder of version folders: saved_models/NAME"
+        "--model",
+        type=Path,
+        default=saved_models.SHIPPED,
+        metavar="FOLDER",
+        help=f"folder of version folders: saved_models/NAME (default: saved_models/{saved_models.SHIPPED.name}, which "
+        "comes with keras_genre)",
     )
     parser.add_argument("--name", help="the model's name in addresses (default: the folder's)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0: all of them")

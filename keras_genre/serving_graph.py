@@ -9,8 +9,12 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_genre.features.layers import FrontEnd
+from keras_genre.models.musicnn_weights import PENULTIMATE, TAGS
+from keras_genre.params import FEATURE_COLUMNS
 from keras_genre.pipeline import window_starts_in_graph
 from keras_genre.saved_models import (
+    EMBEDDINGS,
     ENCODED,
     FEATURES,
     INPUTS,
@@ -34,9 +38,9 @@ class ServingGraph:
     network : keras.Model
         Input (batch, window_frames, dims), output logits (batch, genres); runs on a CPU.
     params : SavedModelParams
-    front_end : callable, optional
-        Waveforms float32 (batch, samples) -> frames (batch, frames, dims); needed if `params` has more signatures than
-        `features`.
+    front_end : FrontEnd, optional
+        Its first columns are the features of `params`, for `embeddings` the rest are what they are made of; needed if
+        `params` has more signatures than `features`.
     decode : callable, optional
         Bytes of a file -> waveform float32 (samples,) at the model's rate; the same.
 
@@ -51,7 +55,7 @@ class ServingGraph:
         self,
         network: keras.Model,
         params: SavedModelParams,
-        front_end: Callable[[tf.Tensor], tf.Tensor] | None = None,
+        front_end: FrontEnd | None = None,
         decode: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ):
         self._network = network
@@ -59,13 +63,15 @@ class ServingGraph:
         self._decode = decode
         self._params = params
         self._classify = tf.function(self._classify_frames, input_signature=[self._frames_spec()])
-        if front_end:
+        if front_end is not None:
+            self._frames = tf.function(self._frames_of, input_signature=[_WAVEFORM_SPEC])
             self._classify_audio = tf.function(self._classify_waveform, input_signature=[_WAVEFORM_SPEC])
 
     def root(self) -> tf.Module:
         """Return the object to save: the variables of the signatures, and no Keras object, which would need Keras."""
         root = tf.Module("keras_genre")
-        root.weights = [weight.value for weight in self._network.weights]
+        layers = [self._network] if self._front_end is None else [self._network, self._front_end]
+        root.weights = [weight.value for layer in layers for weight in layer.weights]
         return root
 
     def signatures(self) -> dict[str, tf.types.experimental.PolymorphicFunction]:
@@ -74,6 +80,7 @@ class ServingGraph:
             WAVEFORM: (lambda waveform: self._classify_audio(waveform), _WAVEFORM_SPEC),
             FEATURES: (lambda frames: self._classify(frames), self._frames_spec()),
             ENCODED: (self._classify_encoded, tf.TensorSpec(None, tf.string, INPUTS[ENCODED])),
+            EMBEDDINGS: (self._embed_waveform, _WAVEFORM_SPEC),
         }
         return {name: tf.function(functions[name][0], [functions[name][1]]) for name in self._params.signatures}
 
@@ -88,18 +95,21 @@ class ServingGraph:
 
     def _classify_waveform(self, waveform: tf.Tensor) -> Outputs:
         params = self._params
-        batch, samples = tf.unstack(tf.shape(waveform))
+        waveform = _with_samples(waveform, params.minimum_samples, params.window_frames)
+        return self._classify(self._frames(waveform)[..., : params.dims])
+
+    def _embed_waveform(self, waveform: tf.Tensor) -> Outputs:
+        assert self._params.front_end is not None
+        frames = self._frames(_with_samples(waveform, self._params.front_end.samples_of(1), 1))
+        tags = FEATURE_COLUMNS["musicnn250", "taggram50"]
+        return {TAGS: frames[..., :tags], PENULTIMATE: frames[..., tags:]}
+
+    def _frames_of(self, waveform: tf.Tensor) -> tf.Tensor:
+        batch = tf.shape(waveform)[0]
         waveform = _checked(waveform, batch >= 1, "no waveform in the batch", batch)
-        waveform = _checked(
-            waveform,
-            samples >= params.minimum_samples,
-            f"a waveform must have at least {params.minimum_samples} samples, a window of "
-            f"{params.window_frames} frames at {params.sample_rate_hz} Hz; samples given:",
-            samples,
-        )
         waveform = tf.debugging.check_numerics(waveform, "the waveform has samples that are not finite")
         assert self._front_end is not None
-        return self._classify(self._front_end(waveform))
+        return self._front_end(waveform)
 
     def _classify_frames(self, frames: tf.Tensor) -> Outputs:
         length, dims = self._params.window_frames, self._params.dims
@@ -142,6 +152,16 @@ class ServingGraph:
 
 
 _WAVEFORM_SPEC = tf.TensorSpec((None, None), tf.float32, INPUTS[WAVEFORM])
+
+
+def _with_samples(waveform: tf.Tensor, minimum_samples: int | None, frames: int) -> tf.Tensor:
+    samples = tf.shape(waveform)[1]
+    return _checked(
+        waveform,
+        samples >= minimum_samples,
+        f"a waveform must have at least {minimum_samples} samples, as many as {frames} frames take; samples given:",
+        samples,
+    )
 
 
 def _checked(tensor: tf.Tensor, condition: tf.Tensor, message: str, found: tf.Tensor) -> tf.Tensor:

@@ -29,6 +29,7 @@ from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, differences, fro
 FORMAT = 1
 MANIFEST = "store.json"
 CLIPS_PER_SHARD = 64
+SHARD_FILE = re.compile(r"shard-\d{5,}\.tfrecord")
 OWN_FILES = re.compile(r"(store|unfinished|shard-\d{5,})\.json|shard-\d{5,}\.tfrecord")
 
 
@@ -96,16 +97,39 @@ class Shard:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Shard":
-        """Read what `to_json` returned."""
+        """Read what `to_json` returned.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, AttributeError
+            If the values are something else.
+        """
+        # A manifest may come from anywhere: what it names stays inside of its folder.
+        if not SHARD_FILE.fullmatch(values["file"]):
+            raise ValueError(f"{values['file']!r} is no name of a shard")
         frames = tuple(row.pop("frames") for row in values["clips"])
         errors = [row.pop("error") for row in values["failures"]]
+        if not all(type(number) is int and number > 0 for number in frames):
+            raise ValueError("a clip's number of frames is not positive")
+        if not all(isinstance(text, str) for text in (values["sha256"], *errors)):
+            raise TypeError("a checksum or a failure is no text")
         return cls(
             values["file"],
             values["sha256"],
-            tuple(Clip(**row) for row in values["clips"]),
+            tuple(_clip_from_json(row) for row in values["clips"]),
             frames,
-            tuple((Clip(**row), error) for row, error in zip(values["failures"], errors, strict=True)),
+            tuple((_clip_from_json(row), error) for row, error in zip(values["failures"], errors, strict=True)),
         )
+
+
+def _clip_from_json(row: dict[str, Any]) -> Clip:
+    for name, value in row.items():
+        if type(value) not in ((float, int) if name == "seconds" else (str,)):
+            raise TypeError(f"a clip's {name} is {value!r:.100}")
+    clip = Clip(**row)
+    if clip.split not in ("", *SPLITS):
+        raise ValueError(f"{clip.track} is in the split {clip.split!r:.100}")
+    return clip
 
 
 class Store:
@@ -277,7 +301,8 @@ def _read_store(path: Path) -> Store:
     try:
         header = from_json(StoreHeader, values["header"])
         shards = [Shard.from_json(shard) for shard in values["shards"]]
-        store = Store(path, header, shards, values.get("limits", {}), [tuple(pair) for pair in values["unread"]])
+        unread = [(str(file), str(why)) for file, why in values["unread"]]
+        store = Store(path, header, shards, values.get("limits", {}), unread)
     except (KeyError, TypeError, ValueError, AttributeError, ParameterError) as error:
         raise StoreError(f"{manifest}: is no manifest of a store ({error})") from error
     if not store.clips:
@@ -389,16 +414,16 @@ class StoreWriter:
 
     def __enter__(self) -> "StoreWriter":
         self._lock = files.locked_folder(self.path)
-        self._lock.__enter__()
+        self._require_held = self._lock.__enter__()
         try:
             self._take_up()
         except BaseException:
-            self._lock.__exit__(None, None, None)
+            self._lock.__exit__(*sys.exc_info())
             raise
         return self
 
-    def __exit__(self, *_) -> None:
-        self._lock.__exit__(None, None, None)
+    def __exit__(self, *error) -> None:
+        self._lock.__exit__(*error)
 
     @property
     def clips_done(self) -> int:
@@ -428,6 +453,7 @@ class StoreWriter:
         """
         from keras_genre.records import write_shard
 
+        self._require_held()
         pairs = list(zip(self._wanted[number], results, strict=True))
         good = [(clip, result) for clip, result in pairs if not isinstance(result, str)]
         name = f"shard-{number:05d}.tfrecord"
@@ -454,6 +480,7 @@ class StoreWriter:
         StoreError
             If no clip has features.
         """
+        self._require_held()
         shards = [self._finished[number] for number in range(len(self._wanted))]
         failures = [*unread, *((clip.file, error) for shard in shards for clip, error in shard.failures)]
         if not any(shard.clips for shard in shards):

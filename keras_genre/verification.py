@@ -19,14 +19,17 @@ import tensorflow as tf
 from keras_genre.errors import ExportError
 from keras_genre.features.layers import FrontEnd
 from keras_genre.metrics import softmax
-from keras_genre.params import FrontEndParams
+from keras_genre.models.musicnn_weights import PENULTIMATE, TAGS
+from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, with_embeddings
 from keras_genre.pipeline import window_starts
 from keras_genre.saved_models import (
     ASSETS,
+    EMBEDDINGS,
     ENCODED,
     FEATURES,
     INPUTS,
     LABELS,
+    OUTPUTS,
     PROBABILITIES,
     WAVEFORM,
     WINDOW_PROBABILITIES,
@@ -264,8 +267,12 @@ def _audio_requests(
     """Return inputs by name, requests, and the probabilities that librosa's frames of some inputs give."""
     assert params.front_end is not None and params.minimum_samples is not None
     rate, minimum = params.front_end.sample_rate_hz, params.minimum_samples
-    front_end = FrontEnd(params.front_end)
-    frames_of = tf.function(lambda waveform: front_end(waveform), [tf.TensorSpec((1, None), tf.float32)])
+    front_end = FrontEnd(with_embeddings(params.front_end))
+    computed = tf.function(lambda waveform: front_end(waveform), [tf.TensorSpec((1, None), tf.float32)])
+
+    def frames_of(waveform: np.ndarray) -> np.ndarray:
+        return computed(waveform[np.newaxis]).numpy()[0, :, : params.dims]
+
     groups = [
         {
             f"{name}, {seconds:g} s": clip
@@ -280,7 +287,7 @@ def _audio_requests(
     for group in [*groups, *({name: clip} for name, clip in checks.music.items())]:
         inputs |= group
         for name, clip in group.items():
-            frames[name] = frames_of(clip[np.newaxis]).numpy()[0]
+            frames[name] = frames_of(clip)
             expected[name] = clip_outputs(scorer, frames[name])
         requests += _singles_and_batch(WAVEFORM, list(group), expected, checks.batch_size)
     # Not of the rest: where there is no pitch or no loudness, librosa's own frames hang on the last bit.
@@ -295,8 +302,11 @@ def _audio_requests(
     requests += _singles_and_batch(FEATURES, list(as_frames), expected, checks.batch_size)
     music = groups[0][first[-1]]
     encoded, rounded = _encoded(music, rate)
-    rounded_outputs = clip_outputs(scorer, frames_of(rounded[np.newaxis]).numpy()[0])
+    rounded_outputs = clip_outputs(scorer, frames_of(rounded))
     requests += [Request(ENCODED, (name,), _stacked([rounded_outputs])) for name in encoded]
+    if EMBEDDINGS in params.signatures:
+        embeddings = {name: _embeddings(computed(clip[np.newaxis]).numpy()[0]) for name, clip in groups[0].items()}
+        requests += _singles_and_batch(EMBEDDINGS, first, embeddings, checks.batch_size)
     bad = {
         "one sample too few": music[: minimum - 1],
         "NaN": np.where(np.arange(music.size) == 100, np.float32(np.nan), music),
@@ -308,6 +318,11 @@ def _audio_requests(
         Request(ENCODED, ("no audio",), None),
     ]
     return inputs | as_frames | encoded | bad, requests, reference
+
+
+def _embeddings(frames: np.ndarray) -> Outputs:
+    tags = FEATURE_COLUMNS["musicnn250", "taggram50"]
+    return {TAGS: frames[:, :tags], PENULTIMATE: frames[:, tags:]}
 
 
 def _frame_requests(
@@ -391,8 +406,7 @@ def plausible_frames(model: keras.Model, frames: int) -> np.ndarray:
 
 
 def _check_facts(params: SavedModelParams, facts: dict) -> None:
-    outputs = sorted((PROBABILITIES, WINDOW_PROBABILITIES))
-    wanted = {name: {"inputs": [INPUTS[name]], "outputs": outputs} for name in params.signatures}
+    wanted = {name: {"inputs": [INPUTS[name]], "outputs": sorted(OUTPUTS[name])} for name in params.signatures}
     if facts["signatures"] != wanted:
         raise ExportError(f"the signatures are {facts['signatures']}, not {wanted}")
     if facts["unknown_operations"]:
@@ -421,9 +435,11 @@ def _check_answer(request: Request, answer: Outputs, error: str, tolerance: floa
         found = answer.get(name)
         if found is None or found.shape != wanted.shape or found.dtype != np.float32:
             raise ExportError(f"{what}: {name} is not float32 {wanted.shape}")
-        if not np.isfinite(found).all() or np.abs(found.sum(axis=-1) - 1).max() > TOLERANCE:
+        if not np.isfinite(found).all():
+            raise ExportError(f"{what}: {name} are not finite")
+        if name in (PROBABILITIES, WINDOW_PROBABILITIES) and np.abs(found.sum(axis=-1) - 1).max() > TOLERANCE:
             raise ExportError(f"{what}: {name} are not probabilities")
         largest = max(largest, float(np.abs(found - wanted).max()))
     if largest > tolerance:
-        raise ExportError(f"{what}: a probability is {largest:.2g} from the run's; at most {tolerance:g} is allowed")
+        raise ExportError(f"{what}: a value is {largest:.2g} from the run's; at most {tolerance:g} is allowed")
     return largest

@@ -2,7 +2,9 @@
 
 import functools
 import io
+import shutil
 import signal
+import subprocess
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -90,3 +92,22 @@ def exported(tmp_path_factory):
     out = folder / "saved_models" / "toy" / "1"
     found = export_saved_model(run, out, checks=Checks(music=music))
     return types.SimpleNamespace(run=run, version=out, name=out.parent, verification=found, music=music)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts a disk of a few megabytes."""
+    mounted = []
+
+    def mount(megabytes: int) -> Path:
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("no disk can be mounted here")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -76,6 +76,7 @@ def write_toy_classifier(folder: Path, shift: float = 0.0, warmup: bool = False,
         params = {
             "sample_rate_hz": RATE,
             "hop_seconds": HOP / RATE,
+            "window_frames": WINDOW_FRAMES,
             "window_seconds": WINDOW_FRAMES * HOP / RATE,
             "minimum_samples": (WINDOW_FRAMES - 1) * HOP,
         }

@@ -485,25 +485,6 @@ def test_only_addresses_of_the_web_are_taken(mirror, toy, tmp_path, address):
 # Disks.
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A function that mounts a disk of a few megabytes."""
-    mounted = []
-
-    def mount(megabytes):
-        folder = tmp_path / f"disk{len(mounted)}"
-        folder.mkdir()
-        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-        if not shutil.which("mount") or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no disk can be mounted here")
-        mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_disk_that_is_too_small_is_noticed_before_anything_is_fetched(mirror, toy, small_disk):
     folder = small_disk(2) / "toy"
     message = failure_of(toy, folder, DiskFullError)

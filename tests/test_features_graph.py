@@ -19,6 +19,7 @@ from keras_genre.features.graph import chroma, contrast
 from keras_genre.features.layers import FrontEnd
 from keras_genre.params import FEATURE_DIMS, FrontEndParams
 
+KINDS = ("spectral33", "mfcc13", "log_mel128")
 RATE = 22050
 TOLERANCES = np.repeat([1e-3, 0.05, 1e-3, 0.1], [13, 1, 12, 7])
 """Largest difference in each column of `spectral33`; the log-mel bands have that of the MFCC."""
@@ -115,7 +116,7 @@ def test_all_music_gives_what_librosa_gives_at_every_frame(shared_data):
         assert np.abs(twin("log_mel128", clip)[0] - expected).max() <= 1e-3, track
 
 
-@pytest.mark.parametrize("kind", FEATURE_DIMS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("samples", [0, 1, 511, 512, 1024, 2047, 2048, 2049, 64 * 512 - 1, 64 * 512, 50_000])
 def test_every_length_gives_one_frame_a_hop_and_what_librosa_gives(kind, samples):
     frames = twin(kind, NOISE[:samples])[0]
@@ -145,6 +146,14 @@ def test_contrast_averages_the_strongest_and_weakest_bins_also_where_many_are_eq
     power = np.random.default_rng(levels).integers(0, levels, (50, 1025)).astype(np.float32)
     expected = librosa.feature.spectral_contrast(S=np.sqrt(power).T, sr=RATE).T
     np.testing.assert_allclose(contrast.contrast7(tf.constant(power), FrontEndParams()), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [*range(1, 20), 31, 32, 33])
+def test_the_exchanges_of_lanes_sort_them(count):
+    lanes = list(np.random.default_rng(count).integers(0, 2 * count, (count, 500)))
+    for low, high in contrast.exchanges(count):
+        lanes[low], lanes[high] = np.minimum(lanes[low], lanes[high]), np.maximum(lanes[low], lanes[high])
+    assert (np.diff(lanes, axis=0) >= 0).all()
 
 
 # Tuning.
@@ -182,7 +191,7 @@ def test_each_clip_of_a_batch_has_its_own_tuning():
 # What does not depend on what.
 
 
-@pytest.mark.parametrize("kind", FEATURE_DIMS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_clip_gets_the_same_bits_alone_and_in_any_batch(kind):
     clips = [SYNTHETIC[name] for name in ("chord", "noise", "silence", "clipped chord", "impulse")]
     for together, clip in zip(twin(kind, *clips), clips, strict=True):
@@ -213,7 +222,7 @@ def test_the_number_of_threads_changes_no_bit(threads, tmp_path):
 # Extremes.
 
 
-@pytest.mark.parametrize("kind", FEATURE_DIMS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [1e-45, 1e-38, 1e-25, 1e-10, 1e10, 1e18, 3e38])
 def test_no_finite_waveform_gives_a_number_that_is_not_finite(kind, scale):
     with np.errstate(over="ignore"):
@@ -234,7 +243,7 @@ def test_silence_has_the_values_that_librosa_gives_it():
 # The layer.
 
 
-@pytest.mark.parametrize("kind", FEATURE_DIMS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_model_with_the_layer_is_saved_and_loaded(kind, tmp_path):
     waveforms = keras.Input([None])
     model = keras.Model(waveforms, FrontEnd(FrontEndParams(kind))(waveforms))

@@ -8,6 +8,7 @@ import soundfile
 from keras_genre.features.reference import waveform_to_frames
 from keras_genre.params import FEATURE_COLUMNS, FEATURE_DIMS, FrontEndParams
 
+KINDS = ("spectral33", "mfcc13", "log_mel128")
 RATE = 22050
 
 
@@ -41,14 +42,14 @@ def synthetic(name: str) -> np.ndarray:
     return signals[name].astype(np.float32)
 
 
-@pytest.mark.parametrize("kind", FEATURE_DIMS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["sine", "sine 40 cents sharp", "noise", "silence", "impulse", "clipped"])
 def test_synthetic_signals_give_exactly_what_separate_librosa_calls_give(kind, name):
     y = synthetic(name)
     np.testing.assert_array_equal(waveform_to_frames(y, FrontEndParams(kind)), separate_calls(kind, y))
 
 
-@pytest.mark.parametrize("kind", FEATURE_DIMS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("track", ["blues.00000", "classical.00003", "hiphop.00004", "metal.00005"])
 def test_music_gives_exactly_what_separate_librosa_calls_give(kind, track, shared_data):
     y, _ = soundfile.read(shared_data / "gtzan_mini" / f"{track}.flac", dtype="float32")
@@ -56,7 +57,7 @@ def test_music_gives_exactly_what_separate_librosa_calls_give(kind, track, share
 
 
 @pytest.mark.parametrize("samples", [1, 511, 512, 1024, 2047, 2048, 2049, 50_000])
-@pytest.mark.parametrize("kind", FEATURE_DIMS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_any_length_gives_one_finite_frame_a_hop(kind, samples):
     params = FrontEndParams(kind)
     frames = waveform_to_frames(synthetic("noise")[:samples], params)
@@ -83,6 +84,6 @@ def test_a_kind_that_is_part_of_another_is_its_first_columns():
     y = synthetic("noise")
     for (whole, part), columns in FEATURE_COLUMNS.items():
         np.testing.assert_array_equal(
-            waveform_to_frames(y, FrontEndParams(whole))[:, :columns],
-            waveform_to_frames(y, FrontEndParams(part)),
+            waveform_to_frames(y, FrontEndParams.of(whole))[:, :columns],
+            waveform_to_frames(y, FrontEndParams.of(part)),
         )

@@ -220,7 +220,9 @@ def test_a_damaged_model_is_a_version_that_fails(toy, tmp_path):
 
 def test_what_a_model_says_of_itself_makes_it_classify_audio(toy, half):
     contract = Servable(toy, 1).contract
-    assert contract == AudioContract(GENRES, RATE, (WINDOW_FRAMES - 1) * HOP, WINDOW_FRAMES, HOP)
+    assert contract == AudioContract(
+        GENRES, RATE, (WINDOW_FRAMES - 1) * HOP, WINDOW_FRAMES, HOP, WINDOW_FRAMES * HOP / RATE
+    )
     assert "waveform" in Servable(half, 1).contract
 
 

@@ -1,6 +1,5 @@
 """A training is deterministic, resumable to the bit, honest about its data, and leaves a complete run folder."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from keras_genre.files import locked_folder
 from keras_genre.metrics import cross_entropy
 from keras_genre.params import ScheduleParams
 from keras_genre.pipeline import label_rows
-from keras_genre.runs import best_epoch, load_model, newest_run, read_history, read_run
+from keras_genre.runs import best_epoch, load_model, read_history, read_run
 from keras_genre.saved_models import read_saved_model
 from keras_genre.schedules import plateau_rates
 from keras_genre.scoring import score_clips
@@ -206,13 +205,3 @@ def test_a_loss_that_is_not_finite_stops_with_what_to_do(toy_store, tmp_path):
 def test_tensorboard_logs_are_written_by_wish(toy_store, tmp_path):
     train(make_plan(toy_store, toy_params(epochs=1)), "toy", tmp_path / "run", tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").rglob("events.*"))
-
-
-def test_the_newest_run_is_the_one_evaluated_last(tmp_path):
-    with pytest.raises(RunError, match="no finished run"):
-        newest_run(tmp_path)
-    for name in ("first", "second", "unfinished"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.keras").write_bytes(b"")
-    (tmp_path / "second" / "report.json").write_text(json.dumps({}))
-    assert newest_run(tmp_path).name == "second"

@@ -73,7 +73,7 @@ def make_untrained_run(
     from keras_genre.runs import MODEL, RunInfo, write_run
     from keras_genre.training import versions
 
-    header = header or StoreHeader.of(FrontEndParams(params.features))
+    header = header or StoreHeader.of(FrontEndParams.of(params.features))
     columns = header.columns_of(params.features)
     keras.utils.set_random_seed(params.seed)
     mean, deviation = (np.array(values, np.float32) for values in zip(*_FRAME_SIZES[params.features], strict=True))
@@ -92,5 +92,7 @@ _FRAME_SIZES = {
     "spectral33": [*_MFCC_SIZES, (2000.0, 700.0), *[(0.4, 0.3)] * 12, *[(20.0, 5.0)] * 7],
     "mfcc13": _MFCC_SIZES,
     "log_mel128": [(-45.0, 15.0)] * 128,
+    "taggram50": [(0.05, 0.1)] * 50,
+    "musicnn250": [*[(0.05, 0.1)] * 50, *[(0.0, 1.0)] * 200],
 }
 """Mean and deviation of each value of a frame, roughly, for a toy network to standardise with."""

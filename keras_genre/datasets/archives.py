@@ -19,8 +19,9 @@ _BLOCK_BYTES = 1 << 20
 # What a tar archive may hold of a member beside its content: header, long name, padding.
 _TAR_BYTES_OF_MEMBER = 4096
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# A file where a folder should be, and the like, are the archive's fault. gzip and bz2 give damage no number.
-_DAMAGE = (None, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+# A file where a folder should be, a place outside of the file, and the like, are the archive's fault. gzip and bz2 give
+# damage no number.
+_DAMAGE = (None, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.EINVAL)
 
 Advance = Callable[[int], None]
 
@@ -149,7 +150,7 @@ def _zip_members(archive: Path, max_bytes: int, max_members: int, advance: Advan
                 raise _refused(archive, entry.filename, "a link" if kind == stat.S_IFLNK else "a special file")
             # zipfile cuts a name at its first NUL; what was cut off is in the original one.
             name = getattr(entry, "orig_filename", entry.filename)
-            yield _Member(name, entry.file_size, entry.is_dir(), lambda entry=entry: opened.open(entry))  # type: ignore
+            yield _Member(name, entry.file_size, name.endswith("/"), lambda entry=entry: opened.open(entry))  # type: ignore
             advance(entry.compress_size)
 
 

@@ -9,12 +9,12 @@ import warnings
 import librosa
 import numpy as np
 
+from keras_genre.features import filters
 from keras_genre.features.tagger import tags_and_penultimate
-from keras_genre.params import FEATURE_COLUMNS, FrontEndParams
+from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, levels_frames_of
 
 MFCC_COEFFICIENTS = 13
 MEL_BANDS = 128
-MUSICNN_MEL_BANDS = 96
 
 
 def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams) -> np.ndarray:
@@ -38,6 +38,7 @@ def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams) -> np.ndarr
         "spectral33": spectral33,
         "mfcc13": mfcc13,
         "log_mel128": log_mel128,
+        "log_mel128_levels": log_mel128_levels,
         "musicnn_mel96": musicnn_mel96,
         "taggram50": taggram50,
         "musicnn250": musicnn250,
@@ -92,9 +93,26 @@ def log_mel128(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
     return librosa.power_to_db(_mel_power(magnitude, params), ref=np.max, top_db=80.0)
 
 
+def log_mel128_levels(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Return `log_mel128` from 0 at the clip's lowest value to 255 at its highest, at 12.9 frames a second.
+
+    Frame `j` of `n` is that of spectrum `floor((j + 1/2) / (n + 1/2) * spectra)`. A clip all of one value is 0.
+    """
+    decibels = log_mel128(magnitude, params)
+    low, high = decibels.min(), decibels.max()
+    spectra = decibels.shape[1]
+    frames = levels_frames_of(spectra)
+    chosen = (2 * np.arange(frames) + 1) * spectra // (2 * frames + 1)
+    return (decibels[:, chosen] - low) * (255.0 / max(high - low, 1e-6))
+
+
 def musicnn_mel96(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:
-    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)`: what MSD-musicnn was trained on (Pons and Serra, 2019)."""
-    return np.log10(10000.0 * _mel_power(magnitude, params, MUSICNN_MEL_BANDS) + 1.0)
+    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)`: what MSD-musicnn was trained on (Pons and Serra, 2019).
+
+    The spectrum is damped near 7.5 kHz, as the resampler of that training damped it: `filters.musicnn_damping`.
+    """
+    damped = magnitude * filters.musicnn_damping(params)[:, np.newaxis]
+    return np.log10(10000.0 * _mel_power(damped, params, filters.MUSICNN_BANDS) + 1.0)
 
 
 def taggram50(magnitude: np.ndarray, params: FrontEndParams) -> np.ndarray:

@@ -12,8 +12,8 @@ from keras_genre.models.musicnn_weights import (
     FRONT,
     MIDDLE,
     PATCH_SPECTRA,
-    PENULTIMATE,
-    TAGS,
+    PENULTIMATE_VALUES,
+    TAG_NAMES,
     Norm,
     Weights,
     read_weights,
@@ -40,7 +40,7 @@ def tags_and_penultimate(spectra: np.ndarray, hop_spectra: int) -> np.ndarray:
     weights = _weights()
     starts = range(0, len(spectra) - PATCH_SPECTRA + 1, hop_spectra)
     rows = [_patch(spectra[start : start + PATCH_SPECTRA], weights) for start in starts]
-    return np.stack(rows) if rows else np.zeros((0, len(TAGS) + PENULTIMATE), np.float32)
+    return np.stack(rows) if rows else np.zeros((0, len(TAG_NAMES) + PENULTIMATE_VALUES), np.float32)
 
 
 @functools.cache

@@ -14,13 +14,12 @@ from keras_genre.models.musicnn_weights import (
     MIDDLE,
     NORM_EPSILON,
     PATCH_SPECTRA,
+    PENULTIMATE,
+    TAGS,
     Weights,
     read_weights,
     without_dead_filters,
 )
-
-TAGS, PENULTIMATE = "tags", "penultimate"
-"""Names of the outputs."""
 
 
 def musicnn(weights: Weights | None = None) -> keras.Model:

@@ -19,7 +19,7 @@ EMBEDDED = Path(__file__).with_name("msd_musicnn.npz")
 PATCH_SPECTRA, MEL_BANDS = 187, 96
 """What the network sees at a time: 3 s of log-mel spectra."""
 
-TAGS = (
+TAG_NAMES = (
     *("rock", "pop", "alternative", "indie", "electronic", "female vocalists", "dance", "00s", "alternative rock"),
     *("jazz", "beautiful", "metal", "chillout", "male vocalists", "classic rock", "soul", "indie rock", "mellow"),
     *("electronica", "80s", "folk", "90s", "chill", "instrumental", "punk", "oldies", "blues", "hard rock", "ambient"),
@@ -27,10 +27,13 @@ TAGS = (
     *("easy listening", "sexy", "catchy", "funk", "electro", "heavy metal", "progressive rock", "60s", "rnb"),
     *("indie pop", "sad", "house", "happy"),
 )
-"""What the outputs stand for, in order."""
+"""What the tag activations are of, in order."""
 
-PENULTIMATE = 200
+PENULTIMATE_VALUES = 200
 """Values of the last hidden layer."""
+
+TAGS, PENULTIMATE = "tags", "penultimate"
+"""Names of the outputs."""
 
 FRONT = ("timbre_38", "timbre_67", "rhythm_128", "rhythm_64", "rhythm_32")
 """Convolutions over the spectra, in the order in which their outputs are put together."""
@@ -79,8 +82,8 @@ def shapes() -> dict[str, tuple[int, ...]]:
         "middle_1": (7, 561, 1, 64),
         "middle_2": (7, 64, 1, 64),
         "middle_3": (7, 64, 1, 64),
-        "hidden": (2 * (561 + 3 * 64), PENULTIMATE),
-        "tags": (PENULTIMATE, len(TAGS)),
+        "hidden": (2 * (561 + 3 * 64), PENULTIMATE_VALUES),
+        "tags": (PENULTIMATE_VALUES, len(TAG_NAMES)),
     }
     channels = {"input": 1, "pooled": kernels["hidden"][0]} | {name: shape[-1] for name, shape in kernels.items()}
     found = {f"{name}/kernel": shape for name, shape in kernels.items()}

@@ -31,6 +31,8 @@ class AudioContract:
         Fewer samples make no window.
     window_frames, hop_samples : int > 0
         Length of a window, and of the step from frame to frame.
+    window_seconds : float > 0
+        Duration that a window stands for.
     """
 
     genres: tuple[str, ...]
@@ -38,6 +40,7 @@ class AudioContract:
     minimum_samples: int
     window_frames: int
     hop_samples: int
+    window_seconds: float
 
     def require_usable(self, inputs: Mapping[str, np.ndarray], signature: Signature, max_seconds: float) -> None:
         """Refuse inputs that the model would compute nonsense from, or for too long.
@@ -57,7 +60,7 @@ class AudioContract:
                 f"{WAVEFORM}: has {inputs[WAVEFORM].shape[-1]} samples; at least {self.minimum_samples} "
                 f"({self.minimum_samples / self.sample_rate_hz:.3g} s at {self.sample_rate_hz} Hz) are needed",
             )
-        if signature.name == DEFAULT_SIGNATURE and inputs[WAVEFORM].size > max_seconds * self.sample_rate_hz:
+        if WAVEFORM in inputs and inputs[WAVEFORM].size > max_seconds * self.sample_rate_hz:
             raise RequestError(413, f"{WAVEFORM}: is longer than the limit of {max_seconds:g} s for a request")
 
     def answer(self, file: str, samples: int, probabilities: np.ndarray, windows: np.ndarray) -> dict[str, Any]:
@@ -72,7 +75,8 @@ class AudioContract:
         probabilities : np.ndarray [shape=(genres,)]
         windows : np.ndarray [shape=(windows, genres)]
         """
-        starts = window_starts(1 + samples // self.hop_samples, self.window_frames)
+        frames = self.window_frames + (samples - self.minimum_samples) // self.hop_samples
+        starts = window_starts(frames, self.window_frames)
         seconds, hop_seconds = samples / self.sample_rate_hz, self.hop_samples / self.sample_rate_hz
         return Prediction(
             file,
@@ -80,7 +84,7 @@ class AudioContract:
             [
                 (
                     round(start * hop_seconds, 3),
-                    round(min((start + self.window_frames) * hop_seconds, seconds), 3),
+                    round(min(start * hop_seconds + self.window_seconds, seconds), 3),
                     dict(zip(self.genres, row.tolist(), strict=True)),
                 )
                 for start, row in zip(starts, windows, strict=True)
@@ -115,7 +119,8 @@ def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioCon
         values = json.loads(params.read_text(encoding="utf-8"))
         rate = int(_positive(values, "sample_rate_hz"))
         hop_seconds = _positive(values, "hop_seconds")
-        window_frames = round(_positive(values, "window_seconds") / hop_seconds)
+        window_frames = int(_positive(values, "window_frames"))
+        window_seconds = _positive(values, "window_seconds")
         minimum_samples = int(_positive(values, "minimum_samples"))
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
@@ -123,7 +128,7 @@ def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioCon
         return f"{params}: {error}"
     if (outputs := signature.outputs[PROBABILITIES].shape) and outputs[-1] not in (None, len(genres)):
         return f"{labels}: has {len(genres)} lines for {outputs[-1]} outputs"
-    return AudioContract(genres, rate, minimum_samples, window_frames, round(hop_seconds * rate))
+    return AudioContract(genres, rate, minimum_samples, window_frames, round(hop_seconds * rate), window_seconds)
 
 
 def _positive(values: Any, name: str) -> float:

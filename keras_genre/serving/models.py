@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
+from keras_genre.saved_models import require_whole
 from keras_genre.serving.contract import WAVEFORM, AudioContract, read_contract
 from keras_genre.serving.protocol import DEFAULT_SIGNATURE, RequestError, Signature, TensorSpec
 from keras_genre.serving.warmup import warmup_requests
@@ -53,6 +54,7 @@ class Servable:
     def __init__(self, folder: Path, version: int):
         self.folder = folder
         self.version = version
+        require_whole(folder)
         definitions = _signature_definitions(folder)
         self.metadata = {name: _as_json(definition) for name, definition in definitions.items()}
         self.signatures = {

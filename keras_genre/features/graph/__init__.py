@@ -10,6 +10,7 @@
 | chroma | 1e-3 | 2e-6 |
 | spectral contrast | 0.1 dB | 2e-5 dB |
 | log-mel | 1e-3 dB | 2e-5 dB |
+| its levels | 1e-2 of 255 | 1e-4 |
 | musicnn's log-mel | 1e-4 | 1e-6 |
 | tag activations | 1e-4 | 1e-6 |
 
@@ -24,6 +25,7 @@ All values are finite for all finite input: samples beyond 1e14 are taken for 1e
 """
 
 import functools
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -31,12 +33,21 @@ import tensorflow as tf
 from keras_genre.errors import ParameterError
 from keras_genre.features.graph.chroma import chroma12
 from keras_genre.features.graph.contrast import contrast7
-from keras_genre.features.graph.mel import log_mel128, mfcc13, musicnn_mel96
+from keras_genre.features.graph.mel import log_mel128, log_mel128_levels, mfcc13, musicnn_mel96
 from keras_genre.features.graph.spectrum import centroid1, power_spectrogram
 from keras_genre.features.graph.tagger import tagged
 from keras_genre.params import TAGGER_KINDS, FrontEndParams
 
-__all__ = ["log_mel128", "mfcc13", "musicnn_mel96", "power_spectrogram", "spectral33", "tagged", "waveforms_to_frames"]
+__all__ = [
+    "log_mel128",
+    "log_mel128_levels",
+    "mfcc13",
+    "musicnn_mel96",
+    "power_spectrogram",
+    "spectral33",
+    "tagged",
+    "waveforms_to_frames",
+]
 
 
 def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams, tagger: keras.Model | None = None) -> tf.Tensor:
@@ -65,6 +76,7 @@ def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams, tagger: ke
     ParameterError
         While the graph is built, if the kind cannot be computed with these parameters, or not without a tagger.
     """
+    extract: Callable[[tf.Tensor, FrontEndParams], tf.Tensor]
     if params.kind in TAGGER_KINDS:
         if tagger is None:
             raise ParameterError(f"{params.kind} is computed by a network; give one, or use features.layers.FrontEnd")
@@ -99,5 +111,6 @@ _EXTRACTORS = {
     "spectral33": spectral33,
     "mfcc13": mfcc13,
     "log_mel128": log_mel128,
+    "log_mel128_levels": log_mel128_levels,
     "musicnn_mel96": musicnn_mel96,
 }

@@ -1,14 +1,13 @@
 """Spectral contrast: how far the peaks of a band stand above its valleys."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 
 import tensorflow as tf
 
 from keras_genre.features import filters
 from keras_genre.features.graph.spectrum import decibels
 from keras_genre.params import FrontEndParams
-
-_MOST_LANES = 8
 
 
 def contrast7(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -26,10 +25,18 @@ def contrast7(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     """
     peaks, valleys = [], []
     for first, end, averaged in filters.contrast_bands(params):
-        lanes, rest = _sorted_lanes(power[:, first:end], min(averaged, _MOST_LANES))
+        lanes, rest = _sorted_lanes(power[:, first:end], _best_number_of_lanes(end - first, averaged))
         peaks.append(_mean_magnitude_of_first(lanes[::-1], rest, averaged, tf.reduce_max, 0.0))
         valleys.append(_mean_magnitude_of_first(lanes, rest, averaged, tf.reduce_min, tf.float32.max))
     return decibels(tf.concat(peaks, axis=1)) - decibels(tf.concat(valleys, axis=1))
+
+
+def _best_number_of_lanes(bins: int, averaged: int) -> int:
+    """Return how many lanes leave the fewest columns, of as many as are averaged and not twice as many.
+
+    More lanes take longer to sort than the columns that they save.
+    """
+    return min(range(averaged, 2 * averaged), key=lambda lanes: bins // lanes + bins % lanes)
 
 
 def _sorted_lanes(band: tf.Tensor, lanes: int) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -40,12 +47,27 @@ def _sorted_lanes(band: tf.Tensor, lanes: int) -> tuple[list[tf.Tensor], tf.Tens
     """
     width = band.shape[1] // lanes
     dealt = tf.unstack(tf.reshape(band[:, : lanes * width], [-1, lanes, width]), axis=1)
-    # Neighbours that are out of order change places, in as many rounds as there are lanes.
-    for turn in range(lanes):
-        for low in range(turn % 2, lanes - 1, 2):
-            pair = dealt[low], dealt[low + 1]
-            dealt[low], dealt[low + 1] = tf.minimum(*pair), tf.maximum(*pair)
+    for low, high in exchanges(lanes):
+        pair = dealt[low], dealt[high]
+        dealt[low], dealt[high] = tf.minimum(*pair), tf.maximum(*pair)
     return dealt, band[:, lanes * width :]
+
+
+def exchanges(count: int) -> Iterator[tuple[int, int]]:
+    """Yield the comparisons that sort any so many values: pairs of places, the smaller value to go to the first.
+
+    Batcher's merge exchange (Knuth, The Art of Computer Programming 3, algorithm 5.2.2 M).
+    """
+    most = 1 << max(count - 1, 0).bit_length() >> 1
+    bit = most
+    while bit:
+        offset, residue, distance = most, 0, bit
+        while True:
+            yield from ((low, low + distance) for low in range(count - distance) if low & bit == residue)
+            if offset == bit:
+                break
+            offset, residue, distance = offset // 2, bit, offset - bit
+        bit //= 2
 
 
 def _mean_magnitude_of_first(
@@ -56,7 +78,7 @@ def _mean_magnitude_of_first(
     Parameters
     ----------
     lanes : list of tf.Tensor [shape=(frames, columns), float32]
-        Powers; in each column what comes first is in the first lane.
+        Powers; in each column what comes first is in the first lane. At least as many as are averaged.
     rest : tf.Tensor [shape=(frames, some), float32]
         More powers.
     averaged : int
@@ -65,21 +87,20 @@ def _mean_magnitude_of_first(
     worst : float
         No power comes later.
     """
-    worst_of_rest = tf.fill(tf.shape(rest), worst)
-    lanes = [tf.concat([lane, worst_of_rest if depth else rest], axis=1) for depth, lane in enumerate(lanes)]
-    worst_lane = tf.fill(tf.shape(lanes[0]), worst)
-    missing = tf.fill([tf.shape(rest)[0], 1], float(averaged))
-    total = tf.zeros_like(missing)
-    for turns_left in range(averaged - 1, -1, -1):
-        best = best_of(lanes[0], axis=1, keepdims=True)
-        if turns_left == 0:
-            total += missing * tf.sqrt(best)
-            break
+    lanes = lanes[:averaged]
+    if rest.shape[1]:
+        worst_of_rest = tf.fill(tf.shape(rest), worst)
+        lanes = [tf.concat([lane, worst_of_rest if depth else rest], axis=1) for depth, lane in enumerate(lanes)]
+    best = best_of(lanes[0], axis=1, keepdims=True)
+    missing = tf.fill(tf.shape(best), float(averaged))
+    total = tf.zeros_like(best)
+    while len(lanes) > 1:
         # Several columns may have it, as in silence.
         is_best = lanes[0] == best
         taken = tf.minimum(missing, tf.reduce_sum(tf.cast(is_best, tf.float32), axis=1, keepdims=True))
         total += taken * tf.sqrt(best)
         missing -= taken
-        behind = [*lanes[1:], worst_lane]
-        lanes = [tf.where(is_best, next_one, lane) for lane, next_one in zip(lanes, behind, strict=True)][:turns_left]
-    return total / averaged
+        # What is deeper in a column than there are turns left cannot come to the front.
+        lanes = [tf.where(is_best, behind, lane) for lane, behind in itertools.pairwise(lanes)]
+        best = best_of(lanes[0], axis=1, keepdims=True)
+    return (total + missing * tf.sqrt(best)) / averaged

@@ -5,7 +5,13 @@ import tensorflow as tf
 
 from keras_genre.features import filters
 from keras_genre.features.graph.spectrum import decibels
-from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.params import (
+    FEATURE_DIMS,
+    LEVELS_CLIP_FRAMES,
+    LEVELS_CLIP_RANGE,
+    LEVELS_CLIP_SPECTRA,
+    FrontEndParams,
+)
 
 _MEL_BANDS = FEATURE_DIMS["log_mel128"]
 _BLOCKS = 4
@@ -46,8 +52,33 @@ def log_mel128(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     return levels - tf.reduce_max(levels)
 
 
+def log_mel128_levels(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
+    """Return `log_mel128` from 0 at the clip's lowest value to 255 at its highest, at 12.9 frames a second.
+
+    Parameters
+    ----------
+    power : tf.Tensor [shape=(spectra, 1 + fft // 2), float32]
+    params : FrontEndParams
+
+    Returns
+    -------
+    tf.Tensor [shape=(levels_frames_of(spectra), 128), float32]
+        In [0, 255].
+    """
+    levels = log_mel128(power, params)
+    low, high = tf.reduce_min(levels), tf.reduce_max(levels)
+    # Their products outgrow 32 bits in clips of hours.
+    spectra = tf.shape(levels, tf.int64)[0]
+    shortest, longest = LEVELS_CLIP_RANGE
+    in_proportion = (2 * LEVELS_CLIP_FRAMES * spectra + LEVELS_CLIP_SPECTRA) // (2 * LEVELS_CLIP_SPECTRA)
+    is_usual = (spectra >= shortest) & (spectra <= longest)
+    frames = tf.where(is_usual, tf.cast(LEVELS_CLIP_FRAMES, tf.int64), tf.maximum(in_proportion, 1))
+    chosen = (2 * tf.range(frames) + 1) * spectra // (2 * frames + 1)
+    return (tf.gather(levels, chosen) - low) * (255.0 / tf.maximum(high - low, 1e-6))
+
+
 def musicnn_mel96(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
-    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)`: what MSD-musicnn was trained on.
+    """Return `log10(10000 * melspectrogram(n_mels=96) + 1)` of a spectrum that `filters.musicnn_damping` has damped.
 
     Parameters
     ----------
@@ -59,7 +90,8 @@ def musicnn_mel96(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     tf.Tensor [shape=(frames, 96), float32]
         At least 0.
     """
-    return tf.math.log(10000.0 * mel_power(power, params, FEATURE_DIMS["musicnn_mel96"]) + 1.0) / np.log(10.0)
+    damped = power * tf.constant(filters.musicnn_damping(params) ** 2)
+    return tf.math.log(10000.0 * mel_power(damped, params, filters.MUSICNN_BANDS) + 1.0) / np.log(10.0)
 
 
 def mel_power(power: tf.Tensor, params: FrontEndParams, bands: int) -> tf.Tensor:

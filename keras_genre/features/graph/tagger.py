@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_genre.features.graph.mel import musicnn_mel96
-from keras_genre.models.musicnn import PENULTIMATE, TAGS
+from keras_genre.models.musicnn_weights import PENULTIMATE, TAGS
 from keras_genre.params import FrontEndParams
 
 # So many patches keep two cores busy, and a long clip takes no more memory than a short one.

@@ -1,0 +1,149 @@
+"""Train, calibrate, export and measure the model that the repository ships.
+
+Command: `python -m benchmarks.shipped_models --taggrams FILE.npz [--audio FOLDER]`.
+
+It goes on where it was interrupted. `FILE.npz` is described in docs/results.md; `FOLDER` holds audio files by track
+name, as `blues.00000.flac`, of which those outside the training split are labelled and counted.
+"""
+
+import argparse
+import contextlib
+import csv
+import dataclasses
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.seed_systems import import_source
+from benchmarks.systems import DATA_SETS, REPOSITORY
+from keras_genre import cli, files
+from keras_genre.datasets import lists, splits
+from keras_genre.errors import AudioError
+from keras_genre.metrics import Scores
+from keras_genre.models.presets import preset
+from keras_genre.saved_models import read_saved_model
+from keras_genre.store import Store, open_store
+
+PRESET = "transfer"
+OUT = REPOSITORY / "saved_models" / "gtzan10" / "1"
+RESULTS = REPOSITORY / "benchmarks" / "results"
+DATA_SET = "gtzan_taggrams"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--taggrams", type=Path, required=True, metavar="FILE.npz", help="of GTZAN's training tracks")
+    parser.add_argument("--audio", type=Path, metavar="FOLDER", help="tracks to measure the exported model on")
+    parser.add_argument("--work", type=Path, default=Path("runs/shipped"), metavar="FOLDER", help="of the runs")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="NAME/1", help="where the model goes")
+    return parser
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = make_parser().parse_args(argv)
+    store = open_store(import_source(DATA_SETS[DATA_SET], options.taggrams, Path("data/benchmarks") / DATA_SET))
+    found = train_and_export(store, options.work, options.out)
+    lines = [
+        "Made by `python -m benchmarks.shipped_models --taggrams FILE.npz --audio FOLDER`, "
+        f"{time.strftime('%Y-%m-%d')}.",
+        "",
+        f"In {found['folds']} artist-grouped folds of the training tracks, one seed: {found['scores'].sentence()}. "
+        f"Temperature {found['temperature']:.3f}; expected calibration error {found['error_before']:.3f} before it, "
+        f"{found['error_after']:.3f} after.",
+    ]
+    if options.audio:
+        lines += ["", *audio_lines(options.out, options.audio)]
+    text = "\n".join(lines) + "\n"
+    files.write_text(RESULTS / "shipped_model.md", text)
+    print(text, end="")
+    return cli.DONE
+
+
+def train_and_export(store: Store, work: Path, out: Path) -> dict[str, Any]:
+    """Cross-validate the recipe, train it on all tracks, calibrate it by the folds, and export it.
+
+    Returns
+    -------
+    dict
+        What `calibration.divide_logits` found, the `scores` of the cross-validation and its number of `folds`.
+    """
+    from keras_genre import calibration, training
+    from keras_genre.exporting import export_saved_model
+    from keras_genre.pipeline import label_rows
+    from keras_genre.runs import load_model
+    from keras_genre.scoring import score_clips
+
+    params = preset(PRESET)
+    folds = DATA_SETS[DATA_SET].folds
+    numbers = splits.grouped_folds(store.clips, folds)
+    logits = np.zeros((len(store.clips), len(store.genres)))
+    for fold in range(folds):
+        sides = ["test" if number == fold else "train" for number in numbers]
+        divided = _divided(store, sides)
+        run = work / f"fold_{fold}"
+        training.train(training.make_plan(divided, params), PRESET, run, resume=True)
+        rows = divided.rows_of("test")
+        logits[rows] = score_clips(load_model(run), divided, rows)
+    labels = label_rows(store)
+    run = work / "all"
+    training.train(training.make_plan(_divided(store, ["train"] * len(numbers)), params), PRESET, run, resume=True)
+    found = calibration.read_calibration(run) or calibration.divide_logits(run, logits, labels)
+    cli.say(export_saved_model(run, out, replace=True).sentence())
+    return {**found, "folds": folds, "scores": Scores.of(store.genres, labels, logits.argmax(axis=1))}
+
+
+def _divided(store: Store, sides: Sequence[str]) -> Store:
+    return store.with_clips(
+        [dataclasses.replace(clip, split=side) for clip, side in zip(store.clips, sides, strict=True)]
+    )
+
+
+def audio_lines(model: Path, folder: Path) -> list[str]:
+    """Label the tracks in a folder that the model was not trained on, as `predict` does, and say how many are right.
+
+    Raises
+    ------
+    AudioError
+        If a track cannot be labelled.
+    """
+    from keras_genre.predict import main as predict
+
+    training = {row["track"] for row in lists.FAULT_FILTERED.rows() if row["split"] == "train"}
+    paths = [str(path) for path in sorted(folder.glob("*.flac")) if path.stem not in training]
+    with tempfile.TemporaryDirectory() as temporary:
+        table = Path(temporary) / "labels.csv"
+        with contextlib.redirect_stdout(sys.stderr):
+            if predict([*paths, "--model", str(model), "--csv", str(table)]) != cli.DONE:
+                raise AudioError(f"{folder}: not all tracks could be labelled")
+        rows = list(csv.DictReader(table.open(encoding="utf-8", newline="")))
+    genres = list(read_saved_model(model).genres)
+    expected = np.array([genres.index(Path(row["file"]).name.split(".")[0]) for row in rows])
+    predicted = np.array([genres.index(row["genre"]) for row in rows])
+    sure = np.array([row["unsure"] == "0" for row in rows])
+    scores = Scores.of(genres, expected, predicted)
+    right = expected == predicted
+    return [
+        f"From audio to genre, on the {len(rows)} tracks at hand that are not training tracks of the fault-filtered "
+        f"split: {scores.sentence()}.",
+        f"It says 'not sure' of {(~sure).sum()} of them, of which {right[~sure].sum()} are right; of the others "
+        f"{right[sure].sum()} of {sure.sum()}.",
+        "",
+        "| true \\ found | " + " | ".join(genres) + " |",
+        "|---" + "|---:" * len(genres) + "|",
+        *(
+            f"| {genre} | " + " | ".join(str(count) if count else "" for count in row) + " |"
+            for genre, row in zip(genres, scores.confusion, strict=True)
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
