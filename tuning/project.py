@@ -99,6 +99,12 @@ def claim(out: Path, search: Mapping[str, Any]) -> bool:
     return True
 
 
+def clear_leftovers(out: Path) -> None:
+    """Remove what a killed process was writing of the tuner's state; only the holder of the folder may do this."""
+    for leftover in (out / TUNER).glob(f"{files.PARTIAL_PREFIX}*"):
+        leftover.unlink()
+
+
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """Return what differs between two JSON values, as `name: old -> new`."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -21,7 +21,7 @@ from keras_genre.params import TrainParams, with_values
 from keras_genre.train import EMBEDDED_DATA
 from tuning.data import feature_stores
 from tuning.plan import OBJECTIVES, TUNERS, Method, SearchPlan, make_search_plan
-from tuning.project import BEST, claim, read_search
+from tuning.project import BEST, claim, clear_leftovers, read_search
 from tuning.running import run_worker, search_alone, search_with_workers
 from tuning.space import TABLES, read_table
 
@@ -113,6 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     renew_after = options.renew_after if argv is None else 0
     with files.locked_folder(options.out):
         began = claim(options.out, plan.identity())
+        clear_leftovers(options.out)
         cli.say(f"{'going on with' if began else 'beginning'} the search in {options.out}; starting Keras")
         if options.workers or options.chief:
             search_with_workers(plan, options, sys.argv[1:] if argv is None else list(argv))
