@@ -24,10 +24,10 @@ from tuning.search import main
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
-    """A folder with a store and a finished search of four trials on two folds."""
+    """A folder with a store and a finished search of three trials on two folds."""
     folder = tmp_path_factory.mktemp("searched")
     make_toy_store(folder / "store")
-    assert main(words_of(folder, "--trials", "4", "--folds", "2")) == 0
+    assert main(words_of(folder, "--trials", "3", "--folds", "2")) == 0
     return folder
 
 
@@ -84,9 +84,9 @@ def test_networks_of_finished_trials_are_cleared_away(searched):
 
 def test_the_same_command_on_a_finished_search_runs_nothing_again(searched):
     before = (searched / "search" / "tuner" / "oracle.json").read_text()
-    started = result_of(searched, "3")
-    assert main(words_of(searched, "--trials", "4", "--folds", "2")) == 0
-    assert result_of(searched, "3") == started
+    started = result_of(searched, "1")
+    assert main(words_of(searched, "--trials", "3", "--folds", "2")) == 0
+    assert result_of(searched, "1") == started
     assert results_of(searched / "search") == {
         json.dumps(trial["hyperparameters"]["values"], sort_keys=True): (trial["status"], trial["score"])
         for trial in json.loads(before)["trials"]
@@ -104,30 +104,30 @@ def test_the_same_command_on_a_finished_search_runs_nothing_again(searched):
     ],
 )
 def test_another_search_in_the_folder_is_refused_with_the_difference(searched, more, words, capsys):
-    assert main(words_of(searched, "--trials", "4", *more)) == 1
+    assert main(words_of(searched, "--trials", "3", *more)) == 1
     assert words in capsys.readouterr().err
 
 
 def test_a_changed_space_is_refused_with_the_difference(searched, capsys):
     other = SPACE | {"model.dropout": [0.1, 0.2]}
-    assert main(words_of(searched, "--trials", "4", "--folds", "2", space=other)) == 1
+    assert main(words_of(searched, "--trials", "3", "--folds", "2", space=other)) == 1
     assert "space.model.dropout: 0.0 ... 0.5 -> 0.1 | 0.2" in capsys.readouterr().err
 
 
 def test_changed_features_are_refused_with_the_difference(searched, tmp_path, capsys):
     clips = toy_clips()[:-1]
     make_toy_store(tmp_path / "store", clips)
-    words = words_of(searched, "--trials", "4", "--folds", "2")
+    words = words_of(searched, "--trials", "3", "--folds", "2")
     words[words.index("--data") + 1] = str(tmp_path / "store")
     assert main(words) == 1
     assert "data.features.spectral33" in capsys.readouterr().err
 
 
 def test_the_best_are_printed_as_flags_that_train_them(searched, capsys):
-    assert main(words_of(searched, "--trials", "4", "--folds", "2", "--top", "2")) == 0
+    assert main(words_of(searched, "--trials", "3", "--folds", "2", "--top", "2")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    best = max(("0", "1", "2", "3"), key=lambda trial: result_of(searched, trial)["accuracy"])
+    best = max(("0", "1", "2"), key=lambda trial: result_of(searched, trial)["accuracy"])
     words = shlex.split(lines[0])
     options = make_parser().parse_args(words)
     assert params_from(options, preset(options.preset)) == from_json(TrainParams, result_of(searched, best)["params"])
@@ -136,7 +136,7 @@ def test_the_best_are_printed_as_flags_that_train_them(searched, capsys):
 
 def test_the_report_shows_every_trial_and_a_picture(searched):
     page = (searched / "search" / "report.html").read_text()
-    for trial in ("0", "1", "2", "3"):
+    for trial in ("0", "1", "2"):
         assert f"{result_of(searched, trial)['accuracy']:.4f}" in page
     assert "learning_rate" in page and "data:image/png;base64," in page
     assert (searched / "search" / "report.png").read_bytes().startswith(b"\x89PNG")
@@ -146,7 +146,7 @@ def test_tensorboard_is_given_values_and_results_of_every_trial(searched):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-    for trial in ("0", "3"):
+    for trial in ("0", "2"):
         events = EventAccumulator(str(searched / "search" / "tensorboard" / trial))
         events.Reload()
         content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
@@ -216,8 +216,8 @@ def test_values_that_cannot_be_trained_fail_their_trial_with_the_reason(tmp_path
 
 def test_hyperband_trains_the_best_further_with_the_rates_of_the_whole_budget(tmp_path):
     make_toy_store(tmp_path / "store")
-    flags = ["--tuner", "hyperband", "--epochs", "4", "--factor", "2", "--trials", "7"]
-    flags += ["--set", "schedule.name=cosine", "--set", "schedule.cosine_cycle_epochs=4"]
+    flags = ["--tuner", "hyperband", "--epochs", "2", "--factor", "2", "--trials", "3"]
+    flags += ["--set", "schedule.name=cosine", "--set", "schedule.cosine_cycle_epochs=2"]
     assert main(words_of(tmp_path, *flags)) == 0
     results = {t["trial_id"]: result_of(tmp_path, t["trial_id"]) for t in state_of(tmp_path / "search")["trials"]}
     continued = [result for result in results.values() if result["continues"]]
@@ -232,7 +232,7 @@ def test_hyperband_trains_the_best_further_with_the_rates_of_the_whole_budget(tm
         assert histories[1][: len(histories[0])] == histories[0]
         assert len(histories[1]) == result["epochs"] > earlier["epochs"]
         base = result["params"]["learning_rate"]
-        rates = [cosine_rate(epoch, base, 0.01 * base, 4) for epoch in range(result["epochs"])]
+        rates = [cosine_rate(epoch, base, 0.01 * base, 2) for epoch in range(result["epochs"])]
         assert [row["learning_rate"] for row in histories[1]] == pytest.approx(rates, rel=1e-5)
 
 

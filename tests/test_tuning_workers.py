@@ -54,7 +54,7 @@ def ongoing(search) -> dict[str, str]:
 def test_with_a_worker_killed_and_then_all_of_it_a_search_finds_what_one_process_finds(tmp_path):
     for name in ("alone", "spread"):
         make_toy_store(tmp_path / name / "store")
-    words = ["--trials", "3", "--epochs", "8"]
+    words = ["--trials", "2", "--epochs", "8"]
     assert start(words_of(tmp_path / "alone", *words), tmp_path / "log").wait() == 0
 
     log, search = tmp_path / "log", tmp_path / "spread" / "search"
@@ -76,7 +76,7 @@ def test_with_a_worker_killed_and_then_all_of_it_a_search_finds_what_one_process
     with ended_at_exit(start(command, log)) as process:
         assert process.wait(300) == 0, log.read_text()
     assert results_of(search) == results_of(tmp_path / "alone" / "search")
-    assert sorted(state_of(search)["end_order"]) == ["0", "1", "2"]
+    assert sorted(state_of(search)["end_order"]) == ["0", "1"]
     assert (search / "report.html").is_file()
 
 
@@ -107,7 +107,7 @@ def test_a_chief_and_workers_elsewhere_share_a_search(tmp_path):
     (tmp_path / "far").mkdir()
     make_toy_store(tmp_path / "far" / "store")
     address = f"127.0.0.1:{free_port()}"
-    words = ["--trials", "2", "--renew-after", "1"]
+    words = ["--trials", "1", "--renew-after", "1"]
     # A worker with another idea of the search is told so.
     with ended_at_exit(start(words_of(tmp_path, *words, "--chief", address), tmp_path / "chief.log")) as chief:
         other = words_of(tmp_path / "far", *words, "--set", "batch_size=16", "--worker", address)
@@ -123,9 +123,8 @@ def test_a_chief_and_workers_elsewhere_share_a_search(tmp_path):
     greetings = [line for line in (tmp_path / "worker.log").read_text().splitlines() if line.startswith("working for")]
     assert len(greetings) > 1
     assert len(set(greetings)) == 1
-    trials = state_of(tmp_path / "search")["trials"]
-    assert [trial["status"] for trial in trials] == ["COMPLETED", "COMPLETED"]
-    assert (tmp_path / "far" / "search" / "trials" / "1" / "result.json").is_file()
+    assert [trial["status"] for trial in state_of(tmp_path / "search")["trials"]] == ["COMPLETED"]
+    assert (tmp_path / "far" / "search" / "trials" / "0" / "result.json").is_file()
 
 
 def test_a_chief_without_workers_ends_with_an_error_after_the_stated_time(tmp_path, capsys):
