@@ -166,6 +166,18 @@ def test_a_worker_that_gives_signs_of_life_keeps_its_trial_until_the_search_is_o
     assert [trial.score for trial in oracle.trials.values()] == pytest.approx([0.7, 0.7])
 
 
+def test_a_chief_whose_worker_dies_after_the_last_trial_ends_all_the_same(tmp_path):
+    oracle = an_oracle(tmp_path)
+    with listening(oracle, "127.0.0.1", 0, {}) as chief, client_at(chief.port, oracle) as client:
+        for _ in range(2):
+            trial = client.create_trial("worker-a")
+            client.update_trial(trial.trial_id, {"val_accuracy": 0.7})
+            trial.status = "COMPLETED"
+            client.end_trial(trial)
+        chief.watch(silence_seconds=0.5, wait_seconds=60.0)
+    assert len(oracle.end_order) == 2
+
+
 def an_oracle(folder):
     import keras_tuner
 

@@ -20,7 +20,6 @@ from tuning.oracles import Lasting
 
 IDENTITY = "search"
 WATCH_SECONDS = 0.25
-FAREWELL_SECONDS = 5.0
 
 
 class Servicer(OracleServicer):
@@ -103,8 +102,8 @@ class Chief:
 
     @property
     def is_over(self) -> bool:
-        """Whether no trial is left to be given out."""
-        return self._servicer.stop_triggered
+        """Whether all trials have ended."""
+        return (self._servicer.stop_triggered or self._oracle.is_complete) and not self._oracle.has_work()
 
     def watch(
         self,
@@ -128,13 +127,11 @@ class Chief:
         SearchError
             If no worker is left, or trial after trial fails.
         """
-        while True:
+        while not self.is_over:
             time.sleep(WATCH_SECONDS)
             if self._servicer.failure:
                 raise SearchError(f"the tuner failed: {self._servicer.failure}") from self._servicer.failure
             self._oracle.check_failures()
-            if self._servicer.stop_triggered and not self._oracle.has_work():
-                break
             look_after_workers()
             self._take_back_silent(silence_seconds)
             if time.monotonic() - self._servicer.last_heard > wait_seconds:
@@ -143,9 +140,10 @@ class Chief:
                     "Run the command again, and its workers"
                 )
         # Workers that have not heard that it is over would wait for a chief that is gone.
-        ends = time.monotonic() + FAREWELL_SECONDS
+        ends = time.monotonic() + silence_seconds
         while self._oracle.tuner_ids and time.monotonic() < ends:
             time.sleep(WATCH_SECONDS)
+            look_after_workers()
 
     def lost(self, tuner_id: str) -> None:
         """Take back the trial of a worker that is known to be gone."""

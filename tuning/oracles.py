@@ -152,6 +152,11 @@ class Lasting(keras_tuner.Oracle):
         self.save()
         return trial
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many trials have ended as there may be."""
+        return bool(self.max_trials) and len(self.end_order) >= self.max_trials
+
     def check_failures(self) -> None:
         """Give up where trial after trial fails.
 

@@ -103,7 +103,7 @@ class LocalWorkers:
         ended : int
             Trials that have ended so far.
         is_over : bool
-            No more trials are given out: workers that end are not missed.
+            All trials have ended: workers that end are not missed.
 
         Raises
         ------
@@ -114,9 +114,11 @@ class LocalWorkers:
             self._ended, self._deaths = ended, 0
         for number, (name, process) in enumerate(list(self._processes.items())):
             status = process.poll()
-            if status is None or (is_over and status == 0):
+            if status is None:
                 continue
             chief.lost(name)
+            if is_over:
+                continue
             self._deaths += 1
             log = self._logs / f"{name}.log"
             if self._deaths > DEATHS_IN_A_ROW * self._number:
