@@ -121,5 +121,9 @@ class ExportError(KerasGenreError):
     """A model cannot be exported, or what was exported does not say what the model says."""
 
 
+class SearchError(KerasGenreError):
+    """A search cannot go on: its folder is of another search or damaged, or its workers are gone."""
+
+
 class WeightsError(KerasGenreError):
     """The weights of a network are missing, damaged or of another network."""
