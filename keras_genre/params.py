@@ -30,6 +30,9 @@ LEVELS = "log_mel128_levels"
 
 LEVELS_CLIP_SPECTRA, LEVELS_CLIP_FRAMES = 1293, 387
 
+QUIETEST_RMS = 1e-3
+"""Root mean square, of full scale 1, of what is taken for music and not for the noise of a silence."""
+
 _MUSICNN_TRANSFORM = (16000, 512, 256)
 _MUSICNN_SPECTRA, _MUSICNN_HOP_SPECTRA = 187, 61
 
@@ -55,14 +58,20 @@ class FrontEndParams:
         One of `FEATURE_DIMS`.
     sample_rate_hz, fft_samples, hop_samples : int > 0
         Of the short-time Fourier transform; librosa's defaults. `FrontEndParams.of` has those of every kind.
+    rms_dbfs : float or None
+        Root mean square, in dB of full scale, that a clip is brought to before all else, so that its loudness does not
+        matter; None: clips are as loud as they are. Clips below `QUIETEST_RMS` are raised as those of that level are.
     """
 
     kind: str = "spectral33"
     sample_rate_hz: int = 22050
     fft_samples: int = 2048
     hop_samples: int = 512
+    rms_dbfs: float | None = None
 
     def __post_init__(self) -> None:
+        if self.rms_dbfs is not None and not -100 <= self.rms_dbfs <= 0:
+            raise ParameterError(f"rms_dbfs must be from -100 to 0, not {self.rms_dbfs}")
         if self.kind not in FEATURE_DIMS:
             raise ParameterError(f"unknown feature kind {self.kind!r}; known: {', '.join(FEATURE_DIMS)}")
         if min(self.sample_rate_hz, self.fft_samples, self.hop_samples) <= 0:
@@ -152,7 +161,7 @@ def _levels_spectra_of(frames: int) -> int:
 
 def with_embeddings(front_end: FrontEndParams) -> FrontEndParams:
     """Return a front end whose first columns are the given one's; if a network computes these, with all it offers."""
-    return FrontEndParams.of("musicnn250") if front_end.kind in TAGGER_KINDS else front_end
+    return dataclasses.replace(front_end, kind="musicnn250") if front_end.kind in TAGGER_KINDS else front_end
 
 
 @dataclasses.dataclass(frozen=True)

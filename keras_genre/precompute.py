@@ -4,6 +4,7 @@ Command: `python -m keras_genre.precompute SOURCE --features spectral33 --out ST
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import time
@@ -124,6 +125,13 @@ def make_parser() -> argparse.ArgumentParser:
         "there are tracks like 000/000002.mp3, else a folder of genre folders",
     )
     parser.add_argument("--features", default="spectral33", choices=sorted(FEATURE_DIMS), help="feature kind")
+    parser.add_argument(
+        "--rms-dbfs",
+        type=float,
+        metavar="DB",
+        help="bring every clip to this root mean square in dB of full scale, such as -17, so that its loudness does "
+        "not matter (default: as loud as it is)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
     parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
     parser.add_argument(
@@ -178,10 +186,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.augment:
         copied = ("train",) if options.augment == "train" else ("train", "validation")
         clips = copies_follow([*clips, *copies_of(clip for clip in clips if clip.split in copied)], clips)
+    front_end = dataclasses.replace(FrontEndParams.of(options.features), rms_dbfs=options.rms_dbfs)
     store = precompute(
         found.root,
         clips,
-        StoreHeader.of(FrontEndParams.of(options.features), options.encoding),
+        StoreHeader.of(front_end, options.encoding),
         options.out,
         processes=options.jobs,
         overwrite=options.overwrite,

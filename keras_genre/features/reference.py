@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_genre.features import filters
 from keras_genre.features.tagger import tags_and_penultimate
-from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, levels_frames_of
+from keras_genre.params import FEATURE_COLUMNS, QUIETEST_RMS, FrontEndParams, levels_frames_of
 
 MFCC_COEFFICIENTS = 13
 MEL_BANDS = 128
@@ -46,9 +46,17 @@ def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams) -> np.ndarr
     with warnings.catch_warnings():
         # Silence has no pitch to tune to; `audio` has warned of silence by its own name already.
         warnings.filterwarnings("ignore", "Trying to estimate tuning from empty frequency set")
-        features = extractors[params.kind](magnitudes(waveform, params), params)
+        features = extractors[params.kind](magnitudes(levelled(waveform, params), params), params)
     # One column a frame in librosa, one row a frame here.
     return np.ascontiguousarray(features.T, dtype=np.float32)
+
+
+def levelled(waveform: np.ndarray, params: FrontEndParams) -> np.ndarray:
+    """Bring a waveform to the root mean square that `params` asks for."""
+    if params.rms_dbfs is None or not waveform.size:
+        return waveform
+    rms = np.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
+    return waveform * np.float32(10 ** (params.rms_dbfs / 20) / max(rms, QUIETEST_RMS))
 
 
 def magnitudes(waveform: np.ndarray, params: FrontEndParams) -> np.ndarray:

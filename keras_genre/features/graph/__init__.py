@@ -34,7 +34,7 @@ from keras_genre.errors import ParameterError
 from keras_genre.features.graph.chroma import chroma12
 from keras_genre.features.graph.contrast import contrast7
 from keras_genre.features.graph.mel import log_mel128, log_mel128_levels, mfcc13, musicnn_mel96
-from keras_genre.features.graph.spectrum import centroid1, power_spectrogram
+from keras_genre.features.graph.spectrum import centroid1, levelled, power_spectrogram
 from keras_genre.features.graph.tagger import tagged
 from keras_genre.params import TAGGER_KINDS, FrontEndParams
 
@@ -84,7 +84,7 @@ def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams, tagger: ke
     else:
         extract = _EXTRACTORS[params.kind]
     return tf.map_fn(
-        lambda waveform: extract(power_spectrogram(waveform, params), params),
+        lambda waveform: extract(power_spectrogram(levelled(waveform, params), params), params),
         waveforms,
         fn_output_signature=tf.TensorSpec([None, params.dims], tf.float32),
     )

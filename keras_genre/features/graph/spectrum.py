@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre.features import filters
-from keras_genre.params import FrontEndParams
+from keras_genre.params import QUIETEST_RMS, FrontEndParams
 
 LOUDEST_SAMPLE = 1e14
 """Larger samples are taken for this; a sum of squares of a whole spectrum stays below the largest float32."""
@@ -14,6 +14,16 @@ _BLOCK_FRAMES = 64
 _AMIN = 1e-10
 _TOP_DECIBELS = 80.0
 _TINY = float(np.finfo(np.float32).tiny)
+
+
+def levelled(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
+    """Bring a waveform [shape=(samples,), float32] to the root mean square that `params` asks for."""
+    if params.rms_dbfs is None:
+        return waveform
+    bounded = tf.cast(tf.clip_by_value(waveform, -LOUDEST_SAMPLE, LOUDEST_SAMPLE), tf.float64)
+    # Of no samples the mean would be NaN.
+    rms = tf.sqrt(tf.reduce_sum(tf.square(bounded)) / tf.cast(tf.maximum(tf.size(waveform), 1), tf.float64))
+    return waveform * tf.cast(10 ** (params.rms_dbfs / 20) / tf.maximum(rms, QUIETEST_RMS), tf.float32)
 
 
 def power_spectrogram(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
