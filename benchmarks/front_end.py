@@ -152,8 +152,8 @@ def main() -> None:
     results = {"one core": _in_process(1, options), f"all {cores} cores": _in_process(cores, options)}
     words = " --clip FILE" if options.clip else ""
     how = (
-        f"Made by `python -m benchmarks.front_end{words}`, {time.strftime('%Y-%m-%d')}; one clip of 30 s, {cores} cores "
-        f"({platform.machine()}), medians of {options.rounds} rounds in turn."
+        f"Made by `python -m benchmarks.front_end{words}`, {time.strftime('%Y-%m-%d')}; one clip of 30 s, "
+        f"{cores} cores ({platform.machine()}), medians of {options.rounds} rounds in turn."
     )
     text = f"{how}\n\n{table(results)}\n"
     print(text, end="")
