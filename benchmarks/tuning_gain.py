@@ -36,6 +36,7 @@ from keras_genre.params import TrainParams, from_json, to_json
 from keras_genre.progress import Progress
 from keras_genre.store import Store, open_store
 from tuning.project import read_result
+from tuning.trials import without_retracing_warnings
 
 RESULTS = Path(__file__).resolve().parent / "results" / "tuning_gain"
 
@@ -223,7 +224,7 @@ def tested(run: Run) -> dict[str, Any]:
     store = store.with_clips(divided(store, data_set, run.fold))
     rows = sorted(store.rows_of("test"), key=lambda row: store.clips[row].track)
     keras.backend.clear_session()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, without_retracing_warnings():
         folder = Path(name)
         with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
             training.train(training.make_plan(store, run.params), run.system, folder)

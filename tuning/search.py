@@ -227,7 +227,7 @@ def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
     """Write the report, say what was best, and train it anew if that is wished."""
     from tuning.records import best_first, read_trials
     from tuning.report import PAGE, write_report
-    from tuning.trials import clear_networks
+    from tuning.trials import clear_networks, without_retracing_warnings
     from tuning.winner import flags_of, retrain
 
     out, method = options.out, plan.method
@@ -252,7 +252,7 @@ def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
         flags = shlex.join(flags_of(plan.preset, plan.space.params_with(best.values), data))
         print(f"python -m keras_genre.train {flags}")
         return
-    with files.locked_folder(out):
+    with files.locked_folder(out), without_retracing_warnings():
         summary = retrain(plan, out, best, options.retrain_seeds, export=not options.no_export)
     print(f"run folders: {out / BEST}")
     if not summary["runs"]:

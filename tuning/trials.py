@@ -187,13 +187,22 @@ def _unlocked(work):
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hide the progress of single trainings: the search has its own."""
-    # TensorFlow warns of a graph for each network, which is what a search is.
+    with (
+        without_retracing_warnings(),
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        contextlib.redirect_stderr(nowhere),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def without_retracing_warnings() -> Iterator[None]:
+    """Keep TensorFlow from warning of a graph for each network, where many are trained."""
     logger = logging.getLogger("tensorflow")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
-            yield
+        yield
     finally:
         logger.setLevel(level)
 
