@@ -13,7 +13,12 @@ from keras_genre import files
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
-DOCUMENTS = ("README.md", "docs/results.md", "saved_models/gtzan10/README.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/results.md",
+    "saved_models/gtzan10/README.md",
+    "saved_models/gtzan10_scratch/README.md",
+)
 TABLE = re.compile(r"(<!-- (\S+\.md) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

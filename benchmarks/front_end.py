@@ -150,8 +150,15 @@ def main() -> None:
         return
     cores = len(os.sched_getaffinity(0))
     results = {"one core": _in_process(1, options), f"all {cores} cores": _in_process(cores, options)}
-    print(table(results))
+    words = " --clip FILE" if options.clip else ""
+    how = (
+        f"Made by `python -m benchmarks.front_end{words}`, {time.strftime('%Y-%m-%d')}; one clip of 30 s, "
+        f"{cores} cores ({platform.machine()}), medians of {options.rounds} rounds in turn."
+    )
+    text = f"{how}\n\n{table(results)}\n"
+    print(text, end="")
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.with_suffix(".md").write_text(text, encoding="utf-8")
     about = {
         "machine": platform.machine(),
         "cores": cores,

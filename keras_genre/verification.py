@@ -435,10 +435,9 @@ def _check_answer(request: Request, answer: Outputs, error: str, tolerance: floa
         found = answer.get(name)
         if found is None or found.shape != wanted.shape or found.dtype != np.float32:
             raise ExportError(f"{what}: {name} is not float32 {wanted.shape}")
-        if not np.isfinite(found).all():
-            raise ExportError(f"{what}: {name} are not finite")
-        if name in (PROBABILITIES, WINDOW_PROBABILITIES) and np.abs(found.sum(axis=-1) - 1).max() > TOLERANCE:
-            raise ExportError(f"{what}: {name} are not probabilities")
+        are_probabilities = name in (PROBABILITIES, WINDOW_PROBABILITIES)
+        if not np.isfinite(found).all() or (are_probabilities and np.abs(found.sum(axis=-1) - 1).max() > TOLERANCE):
+            raise ExportError(f"{what}: {name} are not {'probabilities' if are_probabilities else 'finite'}")
         largest = max(largest, float(np.abs(found - wanted).max()))
     if largest > tolerance:
         raise ExportError(f"{what}: a value is {largest:.2g} from the run's; at most {tolerance:g} is allowed")

@@ -201,11 +201,13 @@ def test_every_preset_is_exported(name, tmp_path):
         params = dataclasses.replace(params, model=dataclasses.replace(params.model, mixed_bfloat16=True))
     # The columns of mfcc13 are the first of the store's, as they often are.
     kind = "spectral33" if params.features == "mfcc13" else params.features
-    run = make_untrained_run(tmp_path / "run", params, StoreHeader.of(FrontEndParams(kind)))
+    run = make_untrained_run(tmp_path / "run", params, StoreHeader.of(FrontEndParams.of(kind)))
     model, info = load_model(run), read_run(run)
     described = saved_model_params(info)
+    rate = described.sample_rate_hz
+    clip = music(max(7.0, 1.2 * described.minimum_samples / rate), rate)
     write_saved_model(tmp_path / "1", cpu_twin(model, params.model), described, "toy")
-    clips = np.stack([music(7.0), np.flip(music(7.0))])
+    clips = np.stack([clip, np.flip(clip)])
     frames = FrontEnd(described.front_end)(clips).numpy()
     assert frames.shape[2] == described.dims
     found = ask(tf.saved_model.load(str(tmp_path / "1")), "serving_default", clips)

@@ -37,6 +37,15 @@ def test_it_is_under_20_mb_and_says_what_it_is():
     assert (params.features, params.dims, params.sample_rate_hz) == ("taggram50", 50, 16000)
 
 
+def test_the_one_from_scratch_is_there_too_and_takes_audio():
+    folder = SHIPPED.parent / "gtzan10_scratch"
+    params = read_saved_model(folder)
+    assert (params.genres, params.features, params.sample_rate_hz) == (GENRES, "log_mel128_levels", 22050)
+    signatures = tf.saved_model.load(str(version_folder(folder))).signatures
+    noise = np.random.default_rng(0).standard_normal((1, 22050 * 10)).astype(np.float32) * 0.1
+    assert signatures["serving_default"](waveform=tf.constant(noise))[WINDOW_PROBABILITIES].shape == (1, 2, 10)
+
+
 def test_its_card_names_its_data_and_how_to_build_it():
     card = (SHIPPED / "README.md").read_text(encoding="utf-8")
     for words in ("443 training tracks", "fault-filtered", "benchmarks.shipped_models", "ISC", "Where it fails"):
