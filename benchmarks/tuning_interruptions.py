@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         killed = interrupted(folder, options, seconds)
         whole, other = trials_of(folder / "whole"), trials_of(folder / "killed")
     result = {
-        "command": "python -m benchmarks.tuning_interruptions",
+        "command": f"python -m benchmarks.tuning_interruptions --trials {options.trials} --epochs {options.epochs}",
         "date": time.strftime("%Y-%m-%d"),
         "trials": options.trials,
         "uninterrupted_seconds": round(seconds),

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         one, many = trials_of(folder / "alone"), trials_of(folder / "spread")
         losses = state_of(folder / "spread")["losses"]
     result = {
-        "command": "python -m benchmarks.tuning_workers",
+        "command": f"python -m benchmarks.tuning_workers --trials {options.trials} --epochs {options.epochs}",
         "date": time.strftime("%Y-%m-%d"),
         "cores": os.cpu_count(),
         "trials": options.trials,
