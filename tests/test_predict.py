@@ -224,5 +224,5 @@ def test_what_is_no_model_is_refused_before_tensorflow_is_started(exported, tmp_
 def test_a_damaged_saved_model_is_named(exported, tmp_path):
     shutil.copytree(exported.version, tmp_path / "1")
     (tmp_path / "1" / "saved_model.pb").write_bytes(b"damaged")
-    with pytest.raises(SavedModelError, match="saved_model.pb: damaged"):
+    with pytest.raises(SavedModelError, match=r"saved_model\.pb: damaged"):
         open_predictor(tmp_path)
