@@ -71,7 +71,8 @@ def _finish(axes, best_epoch: int) -> None:
 
 def confusion_figure(scores: Scores, title: str) -> Figure:
     """Draw a confusion matrix: counts in the cells, colour the share of the true genre."""
-    size = max(4.5, 1.5 + 0.5 * len(scores.genres))
+    # Bounded, because the picture's memory grows with its square: of 1 000 genres it would be 60 000 pixels wide.
+    size = min(max(4.5, 1.5 + 0.5 * len(scores.genres)), 24.0)
     figure = Figure(figsize=(size + 0.8, size), layout="constrained")
     axes = figure.add_subplot(xlabel="predicted", ylabel="true", title=title)
     shares = scores.confusion / np.maximum(scores.confusion.sum(axis=1, keepdims=True), 1)
