@@ -13,6 +13,9 @@ from keras_genre.metrics import expected_calibration_error, softmax
 
 CALIBRATION = "calibration.json"
 
+UNSURE_BELOW = 0.5
+"""An answer that is less probable is called unsure: a calibrated model is wrong more often than right there."""
+
 MINIMUM_CLIPS = 30
 """On fewer validation clips a temperature is left unfitted: it would follow them, not the network."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_genre import cli, files
+from keras_genre.calibration import UNSURE_BELOW
 from keras_genre.errors import AudioError, ParameterError
 from keras_genre.extract import Extracted, Job, decode, extract_all
 from keras_genre.progress import Progress
@@ -22,10 +23,6 @@ from keras_genre.saved_models import SHIPPED, is_saved_model, read_saved_model, 
 
 if TYPE_CHECKING:
     from keras_genre.prediction import Predictor
-
-
-UNSURE_BELOW = 0.5
-"""Below it a calibrated model is wrong more often than right."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -129,7 +126,7 @@ def predict_files(
     Returns
     -------
     list of dict
-        For each file what `Prediction.to_json` gives and whether it is `unsure`, or `{"file", "error"}`.
+        For each file what `Prediction.to_json` gives, or `{"file", "error"}`.
     """
     front_end = predictor.front_end
     window_seconds = front_end.samples_of(predictor.window_frames) / front_end.sample_rate_hz
@@ -161,8 +158,7 @@ def _result(predictor: "Predictor", file: str, found: Extracted, unsure_below: f
     if found.error:
         return {"file": file, "error": found.error}
     try:
-        result = predictor.predict(file, found).to_json()
-        return result | {"unsure": result["probability"] < unsure_below}
+        return predictor.predict(file, found).to_json(unsure_below)
     except AudioError as error:
         return {"file": file, "error": str(error)}
 

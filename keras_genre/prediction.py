@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from keras_genre.calibration import UNSURE_BELOW
 from keras_genre.errors import AudioError, SavedModelError
 from keras_genre.extract import Extracted
 from keras_genre.features.extractor import waveform_to_frames
@@ -51,12 +52,13 @@ class Prediction:
         """The most probable genre."""
         return next(iter(self.probabilities))
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the prediction as JSON values."""
+    def to_json(self, unsure_below: float = UNSURE_BELOW) -> dict[str, Any]:
+        """Return the prediction as JSON values; it is `unsure` if its genre is less probable than `unsure_below`."""
         return {
             "file": self.file,
             "genre": self.genre,
             "probability": self.probabilities[self.genre],
+            "unsure": self.probabilities[self.genre] < unsure_below,
             "probabilities": self.probabilities,
             "windows": [
                 {"start_seconds": start, "end_seconds": end, "probabilities": probabilities}

@@ -158,8 +158,10 @@ def read_history(path: Path | str) -> list[dict[str, float]]:
     """
     file = Path(path) / HISTORY
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(lines)]
+        text = file.read_text(encoding="utf-8")
+        rows = [
+            {name: float(value) for name, value in row.items() if value} for row in csv.DictReader(io.StringIO(text))
+        ]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{file}: cannot be read ({error})") from error
     needed = {"epoch", "learning_rate", "loss", "accuracy"}

@@ -245,6 +245,9 @@ def test_a_cut_file_of_a_run_is_refused_by_name(run, name, tmp_path):
     shutil.copytree(run, tmp_path / "run")
     read = read_run if name == "run.json" else read_history
     for length in (0, 1, len(content) // 3, len(content) // 2):
+        if content[:length].endswith(b"\n"):
+            # Whole rows: of a training that was stopped earlier.
+            continue
         (tmp_path / "run" / name).write_bytes(content[:length])
         with pytest.raises(KerasGenreError, match=name):
             read(tmp_path / "run")

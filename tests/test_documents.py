@@ -48,7 +48,7 @@ def _all_help() -> str:
     commands = [(f"keras_genre.{name}",) for name in COMMANDS]
     commands += [("keras_genre.store", name) for name in ("info", "import", "export")]
     commands += [("keras_genre.datasets", name) for name in ("download", "validate")]
-    for command in [*commands, ("benchmarks.seed_systems",)]:
+    for command in [*commands, ("tuning.search",), ("benchmarks.seed_systems",)]:
         words = [sys.executable, "-m", *command, "--help"]
         texts.append(subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout)
     return "\n".join(texts)

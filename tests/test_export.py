@@ -172,6 +172,7 @@ def test_the_assets_say_what_a_server_must_know(exported):
     assert params["window_seconds"] == 43 * 512 / 22050
     assert params["front_end"] == {
         "kind": "spectral33",
+        "rms_dbfs": None,
         "sample_rate_hz": 22050,
         "fft_samples": 2048,
         "hop_samples": 512,

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from benchmarks import seed_systems
-from benchmarks.systems import DATA_SETS, Task, divided, fingerprint, params_of, systems_of
-from keras_genre.models.presets import PRESETS
+from benchmarks.systems import DATA_SETS, Task, divided, fingerprint, needs_validation, params_of, systems_of
+from keras_genre.models.presets import PRESETS, preset
 from keras_genre.store import open_store
 
 EMBEDDED = DATA_SETS["embedded"]
@@ -29,10 +29,18 @@ def row(system: str, seed: int, fold: int, hits: str, **more) -> dict:
     )
 
 
-def test_every_preset_is_compared_on_the_embedded_data_and_has_its_twin():
+def test_every_preset_is_compared_on_the_embedded_data_and_those_of_the_original_have_their_twins():
     systems = systems_of(EMBEDDED)
     assert {f"preset:{name}" for name in PRESETS} <= set(systems)
-    assert {f"pytorch:{name}" for name in PRESETS} <= set(systems)
+    assert {f"pytorch:{name}" for name in PRESETS} - set(systems) == {f"pytorch:{name}" for name in EMBEDDED.beyond}
+
+
+def test_a_preset_beyond_the_original_keeps_its_recipe_and_trains_on_all_clips_outside_the_fold():
+    assert params_of(EMBEDDED, "transfer", 3) == dataclasses.replace(preset("transfer"), seed=3)
+    assert not needs_validation(EMBEDDED, "preset:transfer")
+    assert needs_validation(EMBEDDED, "preset:lstm_basic")
+    sides = divided(open_store(EMBEDDED.stores, "taggram50"), EMBEDDED, 0, validates=False)
+    assert {clip.split for clip in sides} == {"train", "test"}
 
 
 @pytest.mark.parametrize("kind", ["spectral33", "log_mel128"])

@@ -7,9 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+import requests
 import soundfile
 import soxr
 import tensorflow as tf
+from served import serving
 
 from keras_genre import audio
 from keras_genre.datasets.lists import FAULT_FILTERED
@@ -44,6 +46,22 @@ def test_the_one_from_scratch_is_there_too_and_takes_audio():
     signatures = tf.saved_model.load(str(version_folder(folder))).signatures
     noise = np.random.default_rng(0).standard_normal((1, 22050 * 10)).astype(np.float32) * 0.1
     assert signatures["serving_default"](waveform=tf.constant(noise))[WINDOW_PROBABILITIES].shape == (1, 2, 10)
+
+
+def test_the_server_gives_its_windows_the_times_that_predict_gives_them(tmp_path):
+    folder = SHIPPED.parent / "gtzan10_scratch"
+    noise = np.random.default_rng(0).standard_normal(22050 * 17).astype(np.float32) * 0.1
+    soundfile.write(tmp_path / "noise.wav", noise, 22050)
+    command = [sys.executable, "-m", "keras_genre.predict", "noise.wav", "--json", "--model", str(folder)]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    (expected,) = json.loads(answer)
+    with serving(folder) as server:
+        content = (tmp_path / "noise.wav").read_bytes()
+        found = requests.post(f"{server.url}/v1/audio?file=noise.wav", data=content, timeout=60).json()
+    assert len(found["windows"]) == len(expected["windows"]) == 3
+    for ours, theirs in zip(found["windows"], expected["windows"], strict=True):
+        assert (ours["start_seconds"], ours["end_seconds"]) == (theirs["start_seconds"], theirs["end_seconds"])
+        assert ours["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
 
 
 def test_its_card_names_its_data_and_how_to_build_it():

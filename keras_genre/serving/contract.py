@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_genre.errors import ParameterError
+from keras_genre.params import FrontEndParams, from_json
 from keras_genre.pipeline import window_starts
 from keras_genre.prediction import Prediction
 from keras_genre.saved_models import ASSETS, INPUTS, LABELS, PARAMS, PROBABILITIES, WINDOW_PROBABILITIES
@@ -33,6 +34,8 @@ class AudioContract:
         Length of a window, and of the step from frame to frame.
     window_seconds : float > 0
         Duration that a window stands for.
+    front_end : FrontEndParams, optional
+        How the model makes frames, where it says so: not all kinds have one at every so many samples.
     """
 
     genres: tuple[str, ...]
@@ -41,6 +44,7 @@ class AudioContract:
     window_frames: int
     hop_samples: int
     window_seconds: float
+    front_end: FrontEndParams | None = None
 
     def require_usable(self, inputs: Mapping[str, np.ndarray], signature: Signature, max_seconds: float) -> None:
         """Refuse inputs that the model would compute nonsense from, or for too long.
@@ -75,9 +79,13 @@ class AudioContract:
         probabilities : np.ndarray [shape=(genres,)]
         windows : np.ndarray [shape=(windows, genres)]
         """
-        frames = self.window_frames + (samples - self.minimum_samples) // self.hop_samples
+        if self.front_end:
+            frames, hop_seconds = self.front_end.frames_of(samples), self.front_end.hop_seconds
+        else:
+            frames = self.window_frames + (samples - self.minimum_samples) // self.hop_samples
+            hop_seconds = self.hop_samples / self.sample_rate_hz
         starts = window_starts(frames, self.window_frames)
-        seconds, hop_seconds = samples / self.sample_rate_hz, self.hop_samples / self.sample_rate_hz
+        seconds = samples / self.sample_rate_hz
         return Prediction(
             file,
             {self.genres[i]: float(probabilities[i]) for i in np.argsort(-probabilities, kind="stable")},
@@ -122,13 +130,15 @@ def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioCon
         window_frames = int(_positive(values, "window_frames"))
         window_seconds = _positive(values, "window_seconds")
         minimum_samples = int(_positive(values, "minimum_samples"))
+        front_end = from_json(FrontEndParams, values["front_end"]) if values.get("front_end") else None
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
     except (ValueError, ParameterError) as error:
         return f"{params}: {error}"
     if (outputs := signature.outputs[PROBABILITIES].shape) and outputs[-1] not in (None, len(genres)):
         return f"{labels}: has {len(genres)} lines for {outputs[-1]} outputs"
-    return AudioContract(genres, rate, minimum_samples, window_frames, round(hop_seconds * rate), window_seconds)
+    hop_samples = round(hop_seconds * rate)
+    return AudioContract(genres, rate, minimum_samples, window_frames, hop_samples, window_seconds, front_end)
 
 
 def _positive(values: Any, name: str) -> float:
