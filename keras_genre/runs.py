@@ -165,8 +165,9 @@ def read_history(path: Path | str) -> list[dict[str, float]]:
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise RunError(f"{file}: cannot be read ({error})") from error
     needed = {"epoch", "learning_rate", "loss", "accuracy"}
-    # Validated are all epochs or none.
-    if not rows or not all(needed <= set(row) and ("val_loss" in row) == ("val_loss" in rows[0]) for row in rows):
+    # Validated are all epochs or none; a line without an end was cut.
+    is_whole = text.endswith("\n") and bool(rows)
+    if not is_whole or not all(needed <= set(row) and ("val_loss" in row) == ("val_loss" in rows[0]) for row in rows):
         raise RunError(f"{file}: damaged; go on with the run by train --resume")
     return rows
 
