@@ -29,7 +29,7 @@ from keras_genre.datasets import lists, splits
 from keras_genre.errors import AudioError
 from keras_genre.metrics import Scores
 from keras_genre.models.presets import preset
-from keras_genre.runs import MODEL, read_run, write_run
+from keras_genre.runs import MODEL, read_calibration, read_run, write_run
 from keras_genre.saved_models import read_saved_model
 from keras_genre.store import Store, open_store
 
@@ -94,7 +94,7 @@ def transfer(store: Store, work: Path, out: Path) -> str:
     labels = label_rows(store)
     run = work / "all"
     training.train(training.make_plan(_divided(store, ["train"] * len(numbers)), params), name, run, resume=True)
-    found = calibration.read_calibration(run) or calibration.divide_logits(run, logits, labels)
+    found = read_calibration(run) or calibration.divide_logits(run, logits, labels)
     levelled = _levelled(run, work / "levelled")
     cli.say(export_saved_model(levelled, out, replace=True).sentence())
     scores = Scores.of(store.genres, labels, logits.argmax(axis=1))

@@ -175,12 +175,12 @@ def params_of(data_set: DataSet, name: str, seed: int) -> TrainParams:
     return dataclasses.replace(params, **changes, early_stopping_epochs=patience, seed=seed)
 
 
-def needs_validation(data_set: DataSet, system: str, seed: int = 0) -> bool:
+def needs_validation(data_set: DataSet, system: str) -> bool:
     """Tell whether a system sets clips outside the test fold aside, to choose an epoch by."""
     family, _, name = system.partition(":")
     if family != "preset" or name not in data_set.beyond:
         return True
-    params = params_of(data_set, name, seed)
+    params = preset(name)
     return params.schedule.name == "plateau" or params.early_stopping_epochs > 0
 
 

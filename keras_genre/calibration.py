@@ -1,20 +1,18 @@
 """Probabilities that mean what they say: a temperature fitted on the validation clips (Guo et al., 2017)."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_genre import files
-from keras_genre.errors import RunError
+from keras_genre.evaluation import store_of_run
 from keras_genre.metrics import expected_calibration_error, softmax
-
-CALIBRATION = "calibration.json"
-
-UNSURE_BELOW = 0.5
-"""An answer that is less probable is called unsure: a calibrated model is wrong more often than right there."""
+from keras_genre.pipeline import label_rows
+from keras_genre.runs import CALIBRATION, MODEL, load_model, read_calibration, read_run
+from keras_genre.scoring import score_clips
 
 MINIMUM_CLIPS = 30
 """On fewer validation clips a temperature is left unfitted: it would follow them, not the network."""
@@ -71,19 +69,16 @@ def calibrate(run: Path) -> dict[str, Any] | None:
     RunError, StoreError
         If the run or its store cannot be read.
     """
-    from keras_genre.evaluation import store_of_run
-    from keras_genre.pipeline import label_rows
-    from keras_genre.runs import load_model, read_run
-    from keras_genre.scoring import score_clips
-
     store = store_of_run(read_run(run), None)
     rows = store.rows_of("validation")
     if len(rows) < MINIMUM_CLIPS:
         return None
-    logits, labels = score_clips(load_model(run), store, rows), label_rows(store)[rows]
-    if abs(math.log(fit_temperature(logits, labels))) < CLOSE_ENOUGH and (run / CALIBRATION).is_file():
+    model = load_model(run)
+    logits, labels = score_clips(model, store, rows), label_rows(store)[rows]
+    temperature = fit_temperature(logits, labels)
+    if abs(math.log(temperature)) < CLOSE_ENOUGH and (run / CALIBRATION).is_file():
         return read_calibration(run)
-    return divide_logits(run, logits, labels)
+    return _divide(run, model, temperature, logits, labels)
 
 
 def divide_logits(run: Path, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -103,16 +98,18 @@ def divide_logits(run: Path, logits: np.ndarray, labels: np.ndarray) -> dict[str
     dict
         Content of `calibration.json`.
     """
-    from keras_genre.runs import MODEL, load_model
+    return _divide(run, load_model(run), fit_temperature(logits, labels), logits, labels)
 
-    temperature = fit_temperature(logits, labels)
+
+def _divide(
+    run: Path, model: keras.Model, temperature: float, logits: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
     values = {
         "temperature": temperature,
         "clips": len(labels),
         "error_before": expected_calibration_error(softmax(logits), labels),
         "error_after": expected_calibration_error(softmax(logits / temperature), labels),
     }
-    model = load_model(run)
     output = model.get_layer("logits")
     output.set_weights([weights / temperature for weights in output.get_weights()])
     # In this order an interruption between the two leaves a network that is fitted to the same temperature again.
@@ -120,21 +117,3 @@ def divide_logits(run: Path, logits: np.ndarray, labels: np.ndarray) -> dict[str
     with files.atomic_path(run / MODEL) as temporary:
         model.save(temporary, include_optimizer=False)
     return values
-
-
-def read_calibration(run: Path) -> dict[str, Any] | None:
-    """Read `calibration.json` of a run; None if there is none.
-
-    Raises
-    ------
-    RunError
-        If it is damaged.
-    """
-    path = run / CALIBRATION
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return {name: float(values[name]) for name in ("temperature", "clips", "error_before", "error_after")}
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path}: damaged ({error}); train --resume writes it again") from error

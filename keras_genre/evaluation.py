@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from keras_genre import files, report
-from keras_genre.calibration import read_calibration
 from keras_genre.clips import Clip
 from keras_genre.errors import StoreError
 from keras_genre.metrics import Scores, expected_calibration_error, reliability, softmax
@@ -22,6 +21,7 @@ from keras_genre.runs import (
     RunInfo,
     load_model,
     named_for,
+    read_calibration,
     read_run,
 )
 from keras_genre.scoring import score_clips

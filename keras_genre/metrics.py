@@ -11,6 +11,10 @@ Z_95 = 1.959963984540054
 """Two-sided 95 % point of the normal distribution."""
 
 
+UNSURE_BELOW = 0.5
+"""An answer that is less probable is called unsure: a calibrated model is wrong more often than right there."""
+
+
 def wilson_interval(hits: float, trials: int, z: float = Z_95) -> tuple[float, float]:
     """Return the Wilson score interval of a proportion (Wilson, 1927).
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keras_genre import cli, files
-from keras_genre.calibration import UNSURE_BELOW
 from keras_genre.errors import AudioError, ParameterError
 from keras_genre.extract import Extracted, Job, decode, extract_all
+from keras_genre.metrics import UNSURE_BELOW
 from keras_genre.progress import Progress
 from keras_genre.runs import read_run, require_audio_run
 from keras_genre.saved_models import SHIPPED, is_saved_model, read_saved_model, require_waveforms

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from keras_genre.calibration import UNSURE_BELOW
 from keras_genre.errors import AudioError, SavedModelError
 from keras_genre.extract import Extracted
 from keras_genre.features.extractor import waveform_to_frames
-from keras_genre.metrics import softmax
+from keras_genre.metrics import UNSURE_BELOW, softmax
 from keras_genre.params import FrontEndParams
 from keras_genre.pipeline import window_starts
 from keras_genre.runs import load_model, read_run, require_audio_run

@@ -26,7 +26,7 @@ from keras_genre.store import StoreHeader
 
 RUN, MODEL, HISTORY, CHECKPOINT = "run.json", "model.keras", "history.csv", "checkpoint.npz"
 REPORT, REPORT_TEXT, PREDICTIONS, CONFUSION = "report.json", "report.md", "predictions.csv", "confusion.png"
-RELIABILITY = "reliability.png"
+RELIABILITY, CALIBRATION = "reliability.png", "calibration.json"
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
@@ -170,6 +170,24 @@ def read_history(path: Path | str) -> list[dict[str, float]]:
     if not is_whole or not all(needed <= set(row) and ("val_loss" in row) == ("val_loss" in rows[0]) for row in rows):
         raise RunError(f"{file}: damaged; go on with the run by train --resume")
     return rows
+
+
+def read_calibration(run: Path) -> dict[str, Any] | None:
+    """Read `calibration.json` of a run; None if there is none.
+
+    Raises
+    ------
+    RunError
+        If it is damaged.
+    """
+    path = run / CALIBRATION
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return {name: float(values[name]) for name in ("temperature", "clips", "error_before", "error_after")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path}: damaged ({error}); train --resume writes it again") from error
 
 
 def best_epoch(history: Sequence[dict[str, float]]) -> int:

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from toys import GENRES, make_toy_store, toy_params
 
-from keras_genre.calibration import CALIBRATION, calibrate, fit_temperature, read_calibration
+from keras_genre.calibration import calibrate, fit_temperature
 from keras_genre.clips import Clip
 from keras_genre.errors import RunError
 from keras_genre.metrics import cross_entropy, expected_calibration_error, reliability, softmax
 from keras_genre.pipeline import label_rows
-from keras_genre.runs import load_model
+from keras_genre.runs import CALIBRATION, load_model, read_calibration
 from keras_genre.scoring import score_clips
 from keras_genre.training import make_plan, train
 
