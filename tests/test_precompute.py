@@ -27,7 +27,7 @@ from keras_genre.store import StoreHeader, open_store, validate_store
 
 ROOT = Path(__file__).resolve().parents[1]
 MFCC = StoreHeader.of(FrontEndParams("mfcc13"))
-CLIPS = 130
+CLIPS = 200
 
 
 def write_wav(path, seconds=0.5, rate=22050, seed=0, subtype="PCM_16", channels=1):
@@ -85,7 +85,7 @@ def group_is_gone(group):
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Enough short clips for three shards, with four that fail; the flags to compute them; the finished store."""
+    """Enough short clips for four shards, with four that fail; the flags to compute them; the finished store."""
     folder = tmp_path_factory.mktemp("many")
     for number in range(CLIPS):
         write_wav(folder / "music" / f"genre {number % 3}" / f"{number:03d}.wav", 0.3 + number % 5 / 10, seed=number)
@@ -309,11 +309,11 @@ def test_killed_at_any_moment_and_run_again_the_store_is_the_same_to_the_byte(ma
 def test_ctrl_c_ends_it_without_a_traceback_and_it_goes_on_later(many, tmp_path):
     source, flags, finished = many
     out = tmp_path / "store"
-    # While the workers start, and in the midst of the work.
-    for milestone in ("unfinished.json", "shard-00000.json"):
+    # While the workers start, and with half of the work before it, as two shards are made at once.
+    for milestone, longest in (("unfinished.json", 0.3), ("shard-00000.json", 0.0)):
         with start(source, out, *flags) as process:
             wait_for(lambda name=milestone: (out / name).exists() or process.poll() is not None)
-            time.sleep(random.Random(time.time_ns()).uniform(0, 0.3))
+            time.sleep(random.Random(time.time_ns()).uniform(0, longest))
             # A terminal sends it to the command and to its workers.
             os.killpg(process.pid, signal.SIGINT)
             _, said = process.communicate(timeout=60)
