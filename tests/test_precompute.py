@@ -187,7 +187,7 @@ def test_the_number_of_processes_changes_no_byte(many, tmp_path):
     source, flags, finished = many
     assert main([str(source), "--out", str(tmp_path / "store"), *flags, "--jobs", "2"]) == 1
     assert content(tmp_path / "store") == content(finished)
-    assert len(open_store(finished).shards) == 3
+    assert len(open_store(finished).shards) == 4
     assert len(open_store(finished).failures) == 4
 
 
