@@ -1,11 +1,11 @@
 """Train, calibrate, export and measure the models that the repository ships.
 
-Command: `python -m benchmarks.shipped_models MODEL --source FILE.npz [--audio FOLDER]`; `MODEL` is `gtzan10` or
-`gtzan10_scratch`.
+Command: `python -m benchmarks.shipped_models MODEL --taggrams FILE.npz --log-mel FILE.npz [--audio FOLDER]`; `MODEL` is
+`gtzan10`, the mean of a network on tag activations and one on log-mel spectra, or `gtzan10_scratch`, the mean of
+networks on log-mel spectra, which differ in their seeds alone.
 
-It goes on where it was interrupted. `FILE.npz` is described in docs/results.md: tag activations for `gtzan10`, log-mel
-spectra for `gtzan10_scratch`. `FOLDER` holds audio files by track name, as `blues.00000.flac`, of which those outside
-the training split are labelled and counted.
+It goes on where it was interrupted. The files are described in docs/results.md. `FOLDER` holds audio files by track
+name, as `blues.00000.flac`, of which those outside the training split are labelled and counted.
 """
 
 import argparse
@@ -22,19 +22,22 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.seed_systems import import_source
+from benchmarks.seed_systems import import_source, paired_difference
 from benchmarks.systems import DATA_SETS, REPOSITORY
 from keras_genre import cli, files
 from keras_genre.datasets import lists, splits
 from keras_genre.errors import AudioError
-from keras_genre.metrics import Scores
+from keras_genre.metrics import Scores, expected_calibration_error, softmax
 from keras_genre.models.presets import preset
-from keras_genre.runs import MODEL, read_calibration, read_run, write_run
+from keras_genre.runs import MODEL, read_run, write_run
 from keras_genre.saved_models import read_saved_model
 from keras_genre.store import Store, open_store
 
-PRESETS = {"gtzan10": "transfer", "gtzan10_scratch": "short_chunk_cnn"}
-DATA = {"gtzan10": "gtzan_taggrams", "gtzan10_scratch": "gtzan_logmel"}
+MODELS = ("gtzan10", "gtzan10_scratch")
+TAGS, MEL = "gtzan_taggrams", "gtzan_logmel"
+PRESETS = {TAGS: "transfer", MEL: "short_chunk_cnn"}
+FOLDS = DATA_SETS[TAGS].folds
+SCRATCH_SEEDS = range(5)
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 RMS_DBFS = -17.0
@@ -45,8 +48,9 @@ are; this level moves them little, and a song gets the same label however loud i
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", choices=PRESETS, metavar="MODEL", help=" or ".join(PRESETS))
-    parser.add_argument("--source", type=Path, required=True, metavar="FILE.npz", help="features of GTZAN's tracks")
+    parser.add_argument("model", choices=MODELS, metavar="MODEL", help=" or ".join(MODELS))
+    parser.add_argument("--taggrams", type=Path, metavar="FILE.npz", help="tag activations of GTZAN's training tracks")
+    parser.add_argument("--log-mel", type=Path, metavar="FILE.npz", help="log-mel spectra of GTZAN's tracks")
     parser.add_argument("--audio", type=Path, metavar="FOLDER", help="tracks to measure the exported model on")
     parser.add_argument("--work", type=Path, default=Path("runs/shipped"), metavar="FOLDER", help="of the runs")
     parser.add_argument("--out", type=Path, metavar="NAME/1", help="where the model goes (saved_models/MODEL/1)")
@@ -58,11 +62,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = make_parser().parse_args(argv)
     name = options.model
-    store = open_store(import_source(DATA_SETS[DATA[name]], options.source, Path("data/benchmarks") / DATA[name]))
     out = options.out or REPOSITORY / "saved_models" / name / "1"
-    work = options.work / name
-    said = transfer(store, work, out) if name == "gtzan10" else from_scratch(store, work, out)
-    command = f"python -m benchmarks.shipped_models {name} --source FILE.npz --audio FOLDER"
+    mel = _store(MEL, options.log_mel)
+    if name == "gtzan10":
+        said = transfer_and_scratch(_store(TAGS, options.taggrams), mel, options.work, out)
+        sources = "--taggrams FILE.npz --log-mel FILE.npz"
+    else:
+        said = from_scratch(mel, options.work, out)
+        sources = "--log-mel FILE.npz"
+    command = f"python -m benchmarks.shipped_models {name} {sources} --audio FOLDER"
     lines = [f"Made by `{command}`, {time.strftime('%Y-%m-%d')}.", "", said]
     if options.audio:
         lines += ["", *audio_lines(out, options.audio)]
@@ -72,53 +80,131 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.DONE
 
 
-def transfer(store: Store, work: Path, out: Path) -> str:
-    """Cross-validate the recipe, train on all tracks, calibrate by the folds, export; return what was found."""
-    from keras_genre import calibration, training
+def _store(data_set: str, source: Path | None) -> Store:
+    return open_store(import_source(DATA_SETS[data_set], source, Path("data/benchmarks") / data_set))
+
+
+def transfer_and_scratch(tags: Store, mel: Store, work: Path, out: Path) -> str:
+    """Cross-validate both recipes, train them on all training tracks, calibrate by the folds, export their mean."""
+    from keras_genre.calibration import fit_temperature
+    from keras_genre.exporting import export_saved_model
+
+    numbers = _fold_numbers(tags)
+    members = [
+        calibrated_member(tags, numbers, PRESETS[TAGS], work, rms_dbfs=RMS_DBFS),
+        calibrated_member(mel, numbers, PRESETS[MEL], work),
+    ]
+    shared = [track for track in numbers if all(track in member.logits for member in members)]
+    labels = np.array([tags.genres.index(track.split(".")[0]) for track in shared])
+    each = [np.stack([member.logits[track] for track in shared]) for member in members]
+    mean = np.mean(each, axis=0)
+    temperature = fit_temperature(mean, labels)
+    runs = [member.run for member in members]
+    cli.say(export_saved_model(runs, out, replace=True, temperature=temperature).sentence())
+    hits = _hits(mean, labels)
+    alone = "; ".join(
+        f"`{PRESETS[name]}` {_hits(logits, labels).mean():.3f}, "
+        f"the mean over it {_difference(hits, _hits(logits, labels))}"
+        for name, logits in zip((TAGS, MEL), each, strict=True)
+    )
+    return (
+        f"In {FOLDS} artist-grouped folds of the training tracks, one seed: "
+        f"{_found(tags.genres, mean, labels, temperature)} The temperature was fitted on these answers. Alone: {alone}."
+    )
+
+
+def from_scratch(mel: Store, work: Path, out: Path) -> str:
+    """Train on the training tracks from several seeds, calibrate the mean by the validation tracks, export it."""
+    from keras_genre.calibration import fit_temperature
     from keras_genre.exporting import export_saved_model
     from keras_genre.pipeline import label_rows
     from keras_genre.runs import load_model
     from keras_genre.scoring import score_clips
 
-    name = PRESETS["gtzan10"]
-    params = preset(name)
-    folds = DATA_SETS[DATA["gtzan10"]].folds
-    numbers = splits.grouped_folds(store.clips, folds)
-    logits = np.zeros((len(store.clips), len(store.genres)))
-    for fold in range(folds):
-        divided = _divided(store, ["test" if number == fold else "train" for number in numbers])
-        run = work / f"fold_{fold}"
-        training.train(training.make_plan(divided, params), name, run, resume=True)
-        rows = divided.rows_of("test")
-        logits[rows] = score_clips(load_model(run), divided, rows)
-    labels = label_rows(store)
-    run = work / "all"
-    training.train(training.make_plan(_divided(store, ["train"] * len(numbers)), params), name, run, resume=True)
-    found = read_calibration(run) or calibration.divide_logits(run, logits, labels)
-    levelled = _levelled(run, work / "levelled")
-    cli.say(export_saved_model(levelled, out, replace=True).sentence())
-    scores = Scores.of(store.genres, labels, logits.argmax(axis=1))
+    runs = [_trained(mel, PRESETS[MEL], work, seed) for seed in SCRATCH_SEEDS]
+    rows = mel.rows_of("validation")
+    labels = label_rows(mel)[rows]
+    by_seed = [score_clips(load_model(run), mel, rows) for run in runs]
+    mean = np.mean(by_seed, axis=0)
+    temperature = fit_temperature(mean, labels)
+    cli.say(export_saved_model(runs, out, replace=True, temperature=temperature).sentence())
+    hits = np.array([_hits(logits, labels) for logits in by_seed])
     return (
-        f"In {folds} artist-grouped folds of the training tracks, one seed: {_found(scores, found)} "
-        "The temperature was fitted on these answers."
+        f"On the validation tracks, which chose the temperature and nothing else: "
+        f"{_found(mel.genres, mean, labels, temperature)} Its {len(runs)} networks alone: "
+        f"{', '.join(f'{value:.3f}' for value in hits.mean(axis=1))}, on average {hits.mean():.3f}; the mean over it "
+        f"{_difference(_hits(mean, labels), hits.mean(axis=0))}."
     )
 
 
-def from_scratch(store: Store, work: Path, out: Path) -> str:
-    """Train on the training tracks, calibrate by the validation tracks, export; return what was found."""
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A network of all training tracks, and what its recipe says in the folds.
+
+    Attributes
+    ----------
+    run : Path
+        Calibrated by the folds.
+    logits : dict
+        Of the tracks by name, calibrated, each by a network that has not seen its fold.
+    """
+
+    run: Path
+    logits: dict[str, np.ndarray]
+
+
+def calibrated_member(
+    store: Store, numbers: dict[str, int], name: str, work: Path, rms_dbfs: float | None = None
+) -> Member:
+    """Train a preset on all folds but one, each in turn, and on all; calibrate the latter by what the former say.
+
+    Parameters
+    ----------
+    store : Store
+    numbers : dict
+        The fold of every training track.
+    name : str
+        Of the preset.
+    work : Path
+        Where the runs go.
+    rms_dbfs : float, optional
+        The level that the network's front end shall bring clips to.
+    """
     from keras_genre import calibration, training
-    from keras_genre.evaluation import evaluate
-    from keras_genre.exporting import export_saved_model
+    from keras_genre.pipeline import label_rows
+    from keras_genre.runs import load_model
+    from keras_genre.scoring import score_clips
 
-    name = PRESETS["gtzan10_scratch"]
-    training.train(training.make_plan(store, preset(name)), name, work, resume=True)
-    found = calibration.calibrate(work)
-    assert found is not None
-    cli.say(export_saved_model(work, out, replace=True).sentence())
-    return (
-        f"On the validation tracks, which chose the epoch and the temperature, one seed: "
-        f"{_found(evaluate(work, 'validation'), found)}"
-    )
+    logits: dict[str, np.ndarray] = {}
+    for fold in range(FOLDS):
+        sides = {track: "test" if number == fold else "train" for track, number in numbers.items()}
+        divided = _divided(store, sides)
+        run = work / name / f"fold_{fold}"
+        training.train(training.make_plan(divided, preset(name)), name, run, resume=True)
+        rows = divided.rows_of("test")
+        tracks = [divided.clips[row].track for row in rows]
+        logits |= dict(zip(tracks, score_clips(load_model(run), divided, rows), strict=True))
+    trained = _trained(_divided(store, dict.fromkeys(numbers, "train")), name, work, preset(name).seed)
+    run = _copied(trained, work / name / "member", rms_dbfs)
+    label_of = dict(zip([clip.track for clip in store.clips], label_rows(store), strict=True))
+    labels = np.array([label_of[track] for track in logits])
+    found = calibration.divide_logits(run, np.stack(list(logits.values())), labels)
+    return Member(run, {track: row / found["temperature"] for track, row in logits.items()})
+
+
+def _trained(store: Store, name: str, work: Path, seed: int) -> Path:
+    """Train a preset on the training tracks, to the last epoch: no other track has a part in it."""
+    from keras_genre import training
+
+    sides = {clip.track: "train" for clip in store.clips if clip.split == "train"}
+    run = work / name / f"all_{seed}"
+    params = dataclasses.replace(preset(name), seed=seed)
+    training.train(training.make_plan(_divided(store, sides), params), name, run, resume=True)
+    return run
+
+
+def _fold_numbers(store: Store) -> dict[str, int]:
+    return dict(zip([clip.track for clip in store.clips], splits.grouped_folds(store.clips, FOLDS), strict=True))
 
 
 def _found(scores: Scores, calibration: dict[str, Any]) -> str:
@@ -140,10 +226,38 @@ def _levelled(run: Path, out: Path) -> Path:
     return out
 
 
-def _divided(store: Store, sides: Sequence[str]) -> Store:
-    return store.with_clips(
-        [dataclasses.replace(clip, split=side) for clip, side in zip(store.clips, sides, strict=True)]
+def _copied(run: Path, out: Path, rms_dbfs: float | None) -> Path:
+    """Copy a run, the front end of which shall bring clips to a level; return the copy."""
+    info = read_run(run)
+    assert info.header.front_end is not None
+    front_end = dataclasses.replace(info.header.front_end, rms_dbfs=rms_dbfs)
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run / MODEL, out / MODEL)
+    write_run(out, dataclasses.replace(info, header=dataclasses.replace(info.header, front_end=front_end)))
+    return out
+
+
+def _hits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    return (logits.argmax(axis=1) == labels).astype(float)
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
+    found = paired_difference(ours, theirs)
+    return f"{found['difference']:+.3f} (95 % interval {found['low']:+.3f} to {found['high']:+.3f})"
+
+
+def _found(genres: Sequence[str], logits: np.ndarray, labels: np.ndarray, temperature: float) -> str:
+    scores = Scores.of(genres, labels, logits.argmax(axis=1))
+    by_genre = ", ".join(f"{genre} {row['recall']:.2f}" for genre, row in scores.per_genre().items())
+    before, after = (expected_calibration_error(softmax(each), labels) for each in (logits, logits / temperature))
+    return (
+        f"{scores.sentence()}. Of each genre found: {by_genre}. Temperature {temperature:.3f}; expected calibration "
+        f"error {before:.3f} before it, {after:.3f} after."
     )
+
+
+def _divided(store: Store, sides: dict[str, str]) -> Store:
+    return store.with_clips([dataclasses.replace(clip, split=sides.get(clip.track, "")) for clip in store.clips])
 
 
 def audio_lines(model: Path, folder: Path) -> list[str]:

@@ -16,7 +16,7 @@ from keras_genre.clips import Clip
 from keras_genre.datasets import splits
 from keras_genre.extract import THREAD_VARIABLES
 from keras_genre.models.presets import preset
-from keras_genre.params import TrainParams, to_json
+from keras_genre.params import TrainParams, to_json, with_values
 from keras_genre.store import Store, open_store
 
 INNER_FRACTIONS = (0.85, 0.15, 0.0)
@@ -146,7 +146,7 @@ class Task:
     data_set, stores : str
         Name, and the folder of its stores.
     system : str
-        `preset:NAME`, `pytorch:NAME`, `svm:NAME` or `chance`.
+        `preset:NAME`, `pytorch:NAME`, `svm:NAME` or `chance`; a preset may be changed: `preset:NAME NAME=VALUE ...`.
     fold, seed : int
     """
 
@@ -166,29 +166,29 @@ def systems_of(data_set: DataSet) -> list[str]:
 
 
 def params_of(data_set: DataSet, name: str, seed: int) -> TrainParams:
-    """Return a preset's parameters on a data set."""
+    """Return a preset's parameters on a data set; behind its name there may be changes, `NAME=VALUE` each."""
+    name, *assignments = name.split()
     params = preset(name)
-    if name in data_set.beyond:
-        return dataclasses.replace(params, seed=seed)
-    changes = data_set.changes.get(params.model.family, {})
-    patience = data_set.early_stopping_epochs
-    return dataclasses.replace(params, **changes, early_stopping_epochs=patience, seed=seed)
+    if name not in data_set.beyond:
+        changes = data_set.changes.get(params.model.family, {})
+        params = dataclasses.replace(params, **changes, early_stopping_epochs=data_set.early_stopping_epochs)
+    return with_values(dataclasses.replace(params, seed=seed), assignments)
 
 
 def needs_validation(data_set: DataSet, system: str) -> bool:
     """Tell whether a system sets clips outside the test fold aside, to choose an epoch by."""
     family, _, name = system.partition(":")
-    if family != "preset" or name not in data_set.beyond:
+    if family != "preset" or name.split()[0] not in data_set.beyond:
         return True
-    params = preset(name)
+    params = params_of(data_set, name, 0)
     return params.schedule.name == "plateau" or params.early_stopping_epochs > 0
 
 
 def kind_of(data_set: DataSet, system: str) -> str:
     """Return the kind of the features that a system takes."""
     family, _, name = system.partition(":")
-    if family in ("preset", "pytorch") and (not data_set.archive or name in data_set.beyond):
-        return preset(name).features
+    if family in ("preset", "pytorch") and (not data_set.archive or name.split()[0] in data_set.beyond):
+        return params_of(data_set, name, 0).features
     if family == "svm":
         return next(kind for each, kind, *_ in data_set.statistics if each == name)
     return data_set.statistics[0][1]

@@ -261,7 +261,8 @@ def summarise(
     return {
         "title": data_set.title,
         "command": f"python -m benchmarks.tuning_gain --data-set {options.data_set}"
-        + (" --source FILE.npz" if data_set.archive else ""),
+        + (" --source FILE.npz" if data_set.archive else "")
+        + (f" --epochs {options.epochs}" if options.epochs else ""),
         "date": max(row["date"] for row in rows),
         "preset": options.preset,
         "tuner": options.tuner,

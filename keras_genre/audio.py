@@ -35,6 +35,7 @@ from keras_genre.errors import (
     SilentAudioWarning,
     TruncatedAudioError,
 )
+from keras_genre.params import resampled_samples
 
 AUDIO_EXTENSIONS = (
     ".aif",
@@ -291,7 +292,7 @@ class Mixer:
         waveform = np.concatenate(self._parts)
         # The filter overshoots, and samples near the largest float overflow by that.
         self._require_finite(waveform)
-        samples = math.ceil(self.frames * (self._sample_rate_hz / self._source_rate_hz))
+        samples = resampled_samples(self.frames, self._source_rate_hz, self._sample_rate_hz)
         return np.pad(waveform[:samples], (0, max(samples - len(waveform), 0)))
 
     def _require_finite(self, samples: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """Export a run for serving, and make sure that what was written says what the run says.
 
-Command: `python -m keras_genre.export RUN --out saved_models/NAME/1`.
+Command: `python -m keras_genre.export RUN [RUN ...] --out saved_models/NAME/1`.
 """
 
 import argparse
@@ -24,10 +24,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser(
         "keras_genre.export",
         "Export a run as a SavedModel, which takes waveforms, feature frames or 16-bit WAV and AU files and gives "
-        "genres. A clean process loads it and must say what the run says; otherwise nothing is written.",
+        "genres. A clean process loads it and must say what the run says; otherwise nothing is written. Of several "
+        "runs with the same genres the model gives the mean of what they say of a waveform.",
     )
     parser.formatter_class = argparse.HelpFormatter
-    parser.add_argument("run", type=Path, metavar="RUN", help="run folder of keras_genre.train")
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder of keras_genre.train")
     parser.add_argument("--out", type=Path, required=True, metavar="NAME/1", help="folder of the version to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a version that exists")
     parser.add_argument(
@@ -46,18 +47,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     if options.format == "saved_model":
         require_version(options.out)
+    elif len(options.runs) > 1:
+        raise ParameterError("--format litert holds one network: give one run")
     # Once more there; here so that nobody waits for TensorFlow to be told of a slip.
-    read_run(options.run)
+    for run in options.runs:
+        read_run(run)
     require_free(options.out, options.overwrite)
     cli.say("starting TensorFlow")
     if options.format == "litert":
         from keras_genre.litert import export_litert
 
-        cli.say(export_litert(options.run, options.out, replace=options.overwrite))
+        cli.say(export_litert(options.runs[0], options.out, replace=options.overwrite))
     else:
         from keras_genre.exporting import export_saved_model
 
-        cli.say(export_saved_model(options.run, options.out, replace=options.overwrite).sentence())
+        cli.say(export_saved_model(options.runs, options.out, replace=options.overwrite).sentence())
         _say_what_it_takes(options.out)
     print(options.out)
     return cli.DONE

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre import files
-from keras_genre.errors import ExportError
+from keras_genre.errors import ExportError, RunError
 from keras_genre.features.layers import FrontEnd
 from keras_genre.models.networks import build_model
 from keras_genre.params import TAGGER_KINDS, FrontEndParams, ModelParams, with_embeddings
 from keras_genre.pcm_graph import decode_pcm16
-from keras_genre.runs import RunInfo, load_model, read_run
+from keras_genre.runs import RunInfo, load_model, read_run, require_audio_run
 from keras_genre.saved_models import (
     EMBEDDINGS,
     ENCODED,
@@ -27,11 +27,12 @@ from keras_genre.saved_models import (
     PARAMS,
     WARMUP,
     WAVEFORM,
+    MemberParams,
     SavedModelParams,
     require_free,
     write_checksums,
 )
-from keras_genre.serving_graph import ServingGraph
+from keras_genre.serving_graph import Member, ServingGraph
 from keras_genre.training import versions
 from keras_genre.verification import PROBE, Checks, CleanProcess, Verification, verify
 from keras_genre.warmup import warmup_record, write_warmup
@@ -39,19 +40,29 @@ from keras_genre.warmup import warmup_record, write_warmup
 WARMUP_SECONDS = 30.0
 
 
-def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: Checks | None = None) -> Verification:
+def export_saved_model(
+    runs: Path | Sequence[Path],
+    out: Path,
+    *,
+    replace: bool = False,
+    checks: Checks | None = None,
+    temperature: float = 1.0,
+) -> Verification:
     """Export a run's network and front end as a SavedModel, and verify it before it takes its name.
 
     Parameters
     ----------
-    run : Path
-        The run folder.
+    runs : Path or sequence of Path
+        The run folder. Of several, whose genres must be the same, the model holds all networks and gives the mean of
+        what they say of a waveform.
     out : Path
         The version's folder, `NAME/1`.
     replace : bool
         Put it in the place of a version that is there already.
     checks : Checks, optional
         What to verify; everything by default.
+    temperature : float > 0
+        What the mean of several networks is divided by.
 
     Returns
     -------
@@ -61,14 +72,16 @@ def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: C
     Raises
     ------
     RunError
-        If the run cannot be read.
+        If a run cannot be read, or several cannot be put together.
     ExportError
         If `out` is there already, or the verification fails. Nothing is left at `out` then, or what was there.
     """
     require_free(out, replace)
-    info = read_run(run)
-    model = load_model(run)
-    params = saved_model_params(info)
+    folders = [runs] if isinstance(runs, Path) else list(runs)
+    infos = [read_run(run) for run in folders]
+    _require_one_kind(folders, infos)
+    models = [load_model(run) for run in folders]
+    params = saved_model_params(*infos, temperature=temperature)
     versions_folder = out.resolve().parent
     is_new = not versions_folder.exists()
     try:
@@ -77,8 +90,9 @@ def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: C
             files.atomic_folder(out, replace=replace) as folder,
             CleanProcess(PROBE) as process,
         ):
-            write_saved_model(folder, cpu_twin(model, info.params.model), params, versions_folder.name)
-            return verify(folder, model, params, checks or Checks(), process)
+            networks = [cpu_twin(model, info.params.model) for model, info in zip(models, infos, strict=True)]
+            write_saved_model(folder, networks, params, versions_folder.name)
+            return verify(folder, models, params, checks or Checks(), process)
     except (tf.errors.ResourceExhaustedError, tf.errors.UnknownError, tf.errors.InternalError) as error:
         raise ExportError(f"{out}: cannot be written ({error.message})") from error
     finally:
@@ -88,25 +102,48 @@ def export_saved_model(run: Path, out: Path, *, replace: bool = False, checks: C
                 versions_folder.rmdir()
 
 
-def saved_model_params(info: RunInfo) -> SavedModelParams:
-    """Return what the export of a run says of itself."""
-    length = info.params.window_frames
-    front_end = front_end_of(info)
+def _require_one_kind(runs: Sequence[Path], infos: Sequence[RunInfo]) -> None:
+    if len(runs) == 1:
+        return
+    for run, info in zip(runs, infos, strict=True):
+        if info.genres != infos[0].genres:
+            raise RunError(f"{run}: its genres are not those of {runs[0]}; one model has one list of genres")
+        require_audio_run(run, info)
+
+
+def saved_model_params(first: RunInfo, *others: RunInfo, temperature: float = 1.0) -> SavedModelParams:
+    """Return what the export of a run, or of several as one model, says of itself."""
+    member, *companions = (_member_params(info) for info in (first, *others))
+    front_ends = [each.front_end for each in (member, *companions) if each.front_end]
+    rate = max((front_end.sample_rate_hz for front_end in front_ends), default=None)
+    length = member.window_frames
     return SavedModelParams(
-        preset=info.preset,
-        genres=info.genres,
-        signatures=signatures_of(front_end),
-        features=info.params.features,
-        dims=info.columns,
+        preset=member.preset,
+        genres=first.genres,
+        signatures=signatures_of(member.front_end),
+        features=member.features,
+        dims=member.dims,
         window_frames=length,
-        window_seconds=front_end.window_seconds(length) if front_end else length * info.header.hop_seconds,
-        hop_seconds=info.header.hop_seconds,
-        sample_rate_hz=front_end.sample_rate_hz if front_end else None,
-        minimum_samples=front_end.samples_of(length) if front_end else None,
-        front_end=front_end,
-        network=info.params.model,
-        versions={"training": info.versions, "export": versions()},
+        window_seconds=(
+            member.front_end.window_seconds(length) if member.front_end else length * first.header.hop_seconds
+        ),
+        hop_seconds=first.header.hop_seconds,
+        sample_rate_hz=rate,
+        minimum_samples=max(each.samples_of(each.window_frames, rate) for each in (member, *companions))
+        if rate
+        else None,
+        front_end=member.front_end,
+        network=member.network,
+        versions={"training": first.versions, "export": versions()},
+        companions=tuple(companions),
+        temperature=temperature,
     )
+
+
+def _member_params(info: RunInfo) -> MemberParams:
+    params = info.params
+    front_end = front_end_of(info)
+    return MemberParams(info.preset, params.features, info.columns, params.window_frames, front_end, params.model)
 
 
 def signatures_of(front_end: FrontEndParams | None) -> tuple[str, ...]:
@@ -139,19 +176,19 @@ def cpu_twin(model: keras.Model, params: ModelParams) -> keras.Model:
     return twin
 
 
-def write_saved_model(folder: Path, network: keras.Model, params: SavedModelParams, name: str) -> None:
+def write_saved_model(folder: Path, networks: Sequence[keras.Model], params: SavedModelParams, name: str) -> None:
     """Write a SavedModel with its assets, warm-up requests and checksums.
 
     Parameters
     ----------
     folder : Path
-    network : keras.Model
-        What `cpu_twin` gave.
+    networks : sequence of keras.Model
+        What `cpu_twin` gave, one for every member of `params`.
     params : SavedModelParams
     name : str
         What a server will call the model.
     """
-    graph = serving_graph(network, params)
+    graph = serving_graph(networks, params)
     root = graph.root()
     with tempfile.TemporaryDirectory() as assets:
         for file, content in ((LABELS, labels_text(params)), (PARAMS, files.json_text(dataclasses.asdict(params)))):
@@ -168,13 +205,15 @@ def labels_text(params: SavedModelParams) -> str:
     return "".join(f"{genre}\n" for genre in params.genres)
 
 
-def serving_graph(network: keras.Model, params: SavedModelParams) -> ServingGraph:
-    """Put a network and the front end that its parameters name together."""
-    if params.front_end is None:
-        return ServingGraph(network, params)
-    rate = params.front_end.sample_rate_hz
-    front_end = FrontEnd(with_embeddings(params.front_end))
-    return ServingGraph(network, params, front_end, lambda encoded: decode_pcm16(encoded, rate))
+def serving_graph(networks: Sequence[keras.Model], params: SavedModelParams) -> ServingGraph:
+    """Put networks and the front ends that their parameters name together."""
+    rate = params.sample_rate_hz
+    members: list[Member] = []
+    for network, member in zip(networks, params.members, strict=True):
+        # What only the first one's `embeddings` gives, the others need not compute.
+        front_end = with_embeddings(member.front_end) if member.front_end and not members else member.front_end
+        members.append(Member(network, member, FrontEnd(front_end) if front_end else None, rate))
+    return ServingGraph(members, params, (lambda encoded: decode_pcm16(encoded, rate)) if rate else None)
 
 
 def warmup_records(name: str, params: SavedModelParams) -> Iterator[bytes]:

@@ -43,18 +43,22 @@ class Job:
     path : Path
     name : str
         What messages call it.
-    front_end : FrontEndParams
+    sample_rate_hz : int > 0
+        Of the waveform.
     min_seconds, max_seconds : float
-        Shorter and longer files are refused, and those without a single frame.
+        Shorter and longer files are refused, and for features those without a single frame.
+    front_end : FrontEndParams, optional
+        Of the features, at that rate.
     variant, track : str
         How to alter the waveform, as for `augmentation.altered`.
     """
 
     path: Path
     name: str
-    front_end: FrontEndParams
+    sample_rate_hz: int
     min_seconds: float
     max_seconds: float
+    front_end: FrontEndParams | None = None
     variant: str = ""
     track: str = ""
 
@@ -77,26 +81,28 @@ def extract(job: Job) -> Extracted:
     """Compute a file's feature frames, or find out why they cannot be computed."""
     from keras_genre.features.extractor import waveform_to_frames
 
-    def frames_of(waveform: np.ndarray) -> Extracted:
-        return Extracted(frames=waveform_to_frames(altered(waveform, job.variant, job.track), job.front_end, job.name))
+    front_end = job.front_end
+    assert front_end is not None
 
-    return _worked(job, frames_of)
+    def frames_of(waveform: np.ndarray) -> Extracted:
+        return Extracted(frames=waveform_to_frames(altered(waveform, job.variant, job.track), front_end, job.name))
+
+    return _worked(job, frames_of, front_end.samples_of(1) / front_end.sample_rate_hz)
 
 
 def decode(job: Job) -> Extracted:
-    """Decode a file to a waveform at the front end's rate, or find out why it cannot be decoded."""
+    """Decode a file to a waveform, or find out why it cannot be decoded."""
     return _worked(job, lambda waveform: Extracted(waveform=waveform))
 
 
-def _worked(job: Job, work: Callable[[np.ndarray], Extracted]) -> Extracted:
+def _worked(job: Job, work: Callable[[np.ndarray], Extracted], least_seconds: float = 0.0) -> Extracted:
     from keras_genre import audio
 
-    rate = job.front_end.sample_rate_hz
+    rate = job.sample_rate_hz
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            shortest = max(job.min_seconds, job.front_end.samples_of(1) / rate)
-            limits = audio.AudioLimits(min_seconds=shortest, max_seconds=job.max_seconds)
+            limits = audio.AudioLimits(max(job.min_seconds, least_seconds), job.max_seconds)
             waveform = audio.load(job.path, rate, limits, name=job.name)
             found = work(waveform)
     except AudioError as error:

@@ -1,6 +1,7 @@
 """Parameters: frozen dataclasses, units in the names, saved as JSON beside every artefact."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable, Sequence
@@ -131,6 +132,11 @@ class FrontEndParams:
         if self.kind == LEVELS:
             return (_levels_spectra_of(frames) - 1) * self.hop_samples
         return ((frames - 1) * self.hop_spectra + self.spectra - 1) * self.hop_samples
+
+
+def resampled_samples(samples: int, source_rate_hz: int, sample_rate_hz: int) -> int:
+    """Return how many samples come of so many at another rate, as `keras_genre.audio.load` counts them."""
+    return math.ceil(samples * (sample_rate_hz / source_rate_hz))
 
 
 LEVELS_CLIP_RANGE = (1268, 1318)

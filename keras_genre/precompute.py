@@ -79,9 +79,10 @@ def precompute(
             Job(
                 root / clip.file,
                 clip.file,
-                header.front_end,
+                header.front_end.sample_rate_hz,
                 min_seconds,
                 max_seconds,
+                header.front_end,
                 clip.variant,
                 clip.original_track,
             )

@@ -128,11 +128,9 @@ def predict_files(
     list of dict
         For each file what `Prediction.to_json` gives, or `{"file", "error"}`.
     """
-    front_end = predictor.front_end
-    window_seconds = front_end.samples_of(predictor.window_frames) / front_end.sample_rate_hz
-    jobs = [
-        Job(path, str(path), front_end, window_seconds, options.max_seconds) for path in paths if path not in failures
-    ]
+    rate = predictor.sample_rate_hz
+    shortest = predictor.minimum_samples / rate
+    jobs = [Job(path, str(path), rate, shortest, options.max_seconds) for path in paths if path not in failures]
     results: list[dict[str, Any]] = []
     extracted = extract_all(jobs, options.jobs or os.cpu_count() or 1, decode)
     with Progress(len(paths), "files") as progress:

@@ -66,20 +66,47 @@ class Prediction:
         }
 
 
+@dataclasses.dataclass(frozen=True)
+class Clock:
+    """When windows are.
+
+    Attributes
+    ----------
+    window_frames : int > 0
+    hop_seconds, window_seconds : float > 0
+        From frame to frame, and of a window.
+    """
+
+    window_frames: int
+    hop_seconds: float
+    window_seconds: float
+
+    @classmethod
+    def of(cls, front_end: FrontEndParams, window_frames: int) -> "Clock":
+        """Return that of windows of a front end's frames."""
+        return cls(window_frames, front_end.hop_seconds, front_end.window_seconds(window_frames))
+
+    def spans(self, frames: int, seconds: float) -> list[tuple[float, float]]:
+        """Return from when to when the windows of a clip of so many frames and seconds are, in ms precision."""
+        starts = [start * self.hop_seconds for start in window_starts(frames, self.window_frames)]
+        return [(round(start, 3), round(min(start + self.window_seconds, seconds), 3)) for start in starts]
+
+
 class Predictor(Protocol):
     """What classifies files.
 
     Attributes
     ----------
     genres : tuple of str
-    front_end : FrontEndParams
-    window_frames : int > 0
-        Files that have not so many frames cannot be classified.
+    sample_rate_hz : int > 0
+        Of the waveforms.
+    minimum_samples : int > 0
+        Files that have not so many cannot be classified.
     """
 
     genres: tuple[str, ...]
-    front_end: FrontEndParams
-    window_frames: int
+    sample_rate_hz: int
+    minimum_samples: int
 
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """Classify a file.
@@ -122,18 +149,21 @@ class RunPredictor:
         info = read_run(run)
         require_audio_run(run, info)
         assert info.header.front_end is not None
-        self.genres, self.front_end = info.genres, info.header.front_end
+        self.genres, self._front_end = info.genres, info.header.front_end
         self._scorer = ClipScorer(load_model(run))
-        self.window_frames = self._scorer.window_frames
+        self._clock = Clock.of(self._front_end, self._scorer.window_frames)
+        self.sample_rate_hz = self._front_end.sample_rate_hz
+        self.minimum_samples = self._front_end.samples_of(self._scorer.window_frames)
 
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """See `Predictor`."""
         assert extracted.waveform is not None
-        frames = waveform_to_frames(extracted.waveform, self.front_end, file)[:, : self._scorer.columns]
-        starts = window_starts(len(frames), self.window_frames)
-        logits = self._scorer.windows(np.stack([frames[start : start + self.window_frames] for start in starts]))
-        logits = logits.astype(np.float64)
-        return prediction_of(file, self, extracted.seconds, starts, softmax(logits.mean(axis=0)), softmax(logits))
+        frames = waveform_to_frames(extracted.waveform, self._front_end, file)[:, : self._scorer.columns]
+        length = self._scorer.window_frames
+        windows = [frames[start : start + length] for start in window_starts(len(frames), length)]
+        logits = self._scorer.windows(np.stack(windows)).astype(np.float64)
+        spans = self._clock.spans(len(frames), extracted.seconds)
+        return prediction_of(file, self.genres, spans, softmax(logits.mean(axis=0)), softmax(logits))
 
 
 class SavedModelPredictor:
@@ -150,8 +180,10 @@ class SavedModelPredictor:
         require_whole(folder)
         params = read_saved_model(folder)
         require_waveforms(model, params)
-        assert params.front_end is not None
-        self.genres, self.front_end, self.window_frames = params.genres, params.front_end, params.window_frames
+        assert params.sample_rate_hz is not None and params.minimum_samples is not None
+        self.genres, self._first = params.genres, params.members[0]
+        self.sample_rate_hz, self.minimum_samples = params.sample_rate_hz, params.minimum_samples
+        self._clock = Clock(params.window_frames, params.hop_seconds, params.window_seconds)
         try:
             self._model = tf.saved_model.load(str(folder))
         except (OSError, ValueError, tf.errors.OpError) as error:
@@ -161,43 +193,39 @@ class SavedModelPredictor:
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """See `Predictor`."""
         assert extracted.waveform is not None
-        starts = window_starts(self.front_end.frames_of(extracted.waveform.size), self.window_frames)
+        frames = self._first.frames_of(extracted.waveform.size, self.sample_rate_hz)
         try:
             outputs = self._classify(**{INPUTS[WAVEFORM]: tf.constant(extracted.waveform[np.newaxis])})
         except tf.errors.InvalidArgumentError as error:
             raise AudioError(f"{file}: the model refuses it ({error.message.splitlines()[-1]})") from error
         clip, by_window = (outputs[name].numpy()[0] for name in (PROBABILITIES, WINDOW_PROBABILITIES))
-        return prediction_of(file, self, extracted.seconds, starts, clip, by_window)
+        return prediction_of(file, self.genres, self._clock.spans(frames, extracted.seconds), clip, by_window)
 
 
 def prediction_of(
-    file: str, predictor: Predictor, seconds: float, starts: Sequence[int], clip: np.ndarray, by_window: np.ndarray
+    file: str,
+    genres: Sequence[str],
+    spans: Sequence[tuple[float, float]],
+    clip: np.ndarray,
+    by_window: np.ndarray,
 ) -> Prediction:
     """Give probabilities their genres and their times.
 
     Parameters
     ----------
     file : str
-    predictor : Predictor
+    genres : sequence of str
         What the probabilities are of.
-    seconds : float
-        Duration of the file.
-    starts : sequence of int
-        First frames of the windows.
+    spans : sequence of (start_seconds, end_seconds)
+        The windows.
     clip : np.ndarray [shape=(genres,)]
     by_window : np.ndarray [shape=(windows, genres)]
     """
-    genres, hop_seconds = predictor.genres, predictor.front_end.hop_seconds
-    window_seconds = predictor.front_end.window_seconds(predictor.window_frames)
     return Prediction(
         file,
         {genres[i]: float(clip[i]) for i in np.argsort(-clip, kind="stable")},
         [
-            (
-                round(start * hop_seconds, 3),
-                round(min(start * hop_seconds + window_seconds, seconds), 3),
-                dict(zip(genres, row.tolist(), strict=True)),
-            )
-            for start, row in zip(starts, by_window, strict=True)
+            (start, end, dict(zip(genres, row.tolist(), strict=True)))
+            for (start, end), row in zip(spans, by_window, strict=True)
         ],
     )

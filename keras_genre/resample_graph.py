@@ -55,7 +55,31 @@ def resample(waveform: tf.Tensor, source_rate_hz: tf.Tensor, sample_rate_hz: int
     )
     with tf.control_dependencies([] if known is None else [known]):
         branch = tf.argmax(is_rate, output_type=tf.int32)
-    return tf.switch_case(branch, [_resampler(waveform, rate, sample_rate_hz) for rate in rates])
+    alone = waveform[tf.newaxis]
+    return tf.switch_case(branch, [_resampler(alone, rate, sample_rate_hz) for rate in rates])[0]
+
+
+def resample_batch(waveforms: tf.Tensor, source_rate_hz: int, sample_rate_hz: int) -> tf.Tensor:
+    """Change the sample rate of waveforms between two rates that are known beforehand.
+
+    Parameters
+    ----------
+    waveforms : tf.Tensor [shape=(batch, samples), float32]
+    source_rate_hz, sample_rate_hz : int > 0
+        The rates that they have and get. Their ratio, reduced, may have no term above 2000.
+
+    Returns
+    -------
+    tf.Tensor [shape=(batch, ceil(samples * sample_rate_hz / source_rate_hz)), float32]
+
+    Raises
+    ------
+    ParameterError
+        If the rates cannot be.
+    """
+    if min(source_rate_hz, sample_rate_hz) <= 0 or max(_ratio(source_rate_hz, sample_rate_hz)) > 2000:
+        raise ParameterError(f"{source_rate_hz} Hz cannot be resampled to {sample_rate_hz} Hz in a graph")
+    return _resampler(waveforms, source_rate_hz, sample_rate_hz)()
 
 
 def _ratio(source_rate_hz: int, sample_rate_hz: int) -> tuple[int, int]:
@@ -64,14 +88,14 @@ def _ratio(source_rate_hz: int, sample_rate_hz: int) -> tuple[int, int]:
     return sample_rate_hz // common, source_rate_hz // common
 
 
-def _resampler(waveform: tf.Tensor, source_rate_hz: int, sample_rate_hz: int) -> Callable[[], tf.Tensor]:
+def _resampler(waveforms: tf.Tensor, source_rate_hz: int, sample_rate_hz: int) -> Callable[[], tf.Tensor]:
     if source_rate_hz == sample_rate_hz:
-        return lambda: tf.identity(waveform)
+        return lambda: tf.identity(waveforms)
     response = impulse_response(source_rate_hz, sample_rate_hz)
-    return lambda: _resample(waveform, source_rate_hz, sample_rate_hz, response)
+    return lambda: _resample(waveforms, source_rate_hz, sample_rate_hz, response)
 
 
-def _resample(waveform: tf.Tensor, source_rate_hz: int, sample_rate_hz: int, response: np.ndarray) -> tf.Tensor:
+def _resample(waveforms: tf.Tensor, source_rate_hz: int, sample_rate_hz: int, response: np.ndarray) -> tf.Tensor:
     outputs, inputs = _ratio(source_rate_hz, sample_rate_hz)
     reach = len(response) // outputs
     # Every block of so many outputs is the same linear map of a stretch of inputs, so all of them are one product
@@ -81,18 +105,20 @@ def _resample(waveform: tf.Tensor, source_rate_hz: int, sample_rate_hz: int, res
     stretch_blocks = -(-(block_inputs + 2 * reach) // block_inputs)
     stretch = stretch_blocks * block_inputs
 
-    samples = tf.size(waveform)
+    batch, samples = tf.unstack(tf.shape(waveforms))
     exact = tf.cast(samples, tf.float64) * (sample_rate_hz / source_rate_hz)
     wanted = tf.cast(tf.math.ceil(exact), tf.int32)
     blocks = -(-wanted // block_outputs)
     after = (blocks + stretch_blocks - 1) * block_inputs - reach - samples
-    padded = tf.pad(waveform[: samples + tf.minimum(after, 0)], [[reach, tf.maximum(after, 0)]])
+    padded = tf.pad(waveforms[:, : samples + tf.minimum(after, 0)], [[0, 0], [reach, tf.maximum(after, 0)]])
     rows = tf.range(blocks)[:, None] + tf.range(stretch_blocks)
-    stretches = tf.reshape(tf.gather(tf.reshape(padded, [-1, block_inputs]), rows), [-1, stretch])
+    # The rows of all waveforms go through one product of two matrices.
+    stretches = tf.gather(tf.reshape(padded, [batch, -1, block_inputs]), rows, axis=1)
 
     offsets = tf.abs((tf.range(stretch) - reach)[:, None] * outputs - tf.range(block_outputs) * inputs)
     weights = tf.gather(tf.constant(response), tf.minimum(offsets, len(response) - 1))
-    resampled = tf.reshape(tf.matmul(stretches, weights), [-1])[:wanted]
+    resampled = tf.matmul(tf.reshape(stretches, [-1, stretch]), weights)
+    resampled = tf.reshape(resampled, [batch, -1])[:, :wanted]
     # soxr ends half an output period behind the last input; `keras_genre.audio` fills up with zeros.
     return tf.where(tf.range(wanted) < tf.cast(tf.floor(exact + 0.5), tf.int32), resampled, 0.0)
 

@@ -12,12 +12,13 @@ NAME/1/                        a version; a server takes the one with the highes
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 from keras_genre import files
 from keras_genre.errors import ExportError, ParameterError, SavedModelError
 from keras_genre.models.musicnn_weights import PENULTIMATE, TAGS
-from keras_genre.params import FrontEndParams, ModelParams, from_json
+from keras_genre.params import FrontEndParams, ModelParams, from_json, resampled_samples
 
 SHIPPED = Path(__file__).resolve().parent.parent / "saved_models" / "gtzan10"
 """The model that comes with the repository."""
@@ -45,6 +46,45 @@ OUTPUTS = {
 
 
 @dataclasses.dataclass(frozen=True)
+class MemberParams:
+    """A network of an exported model, and how it gets its frames.
+
+    Attributes
+    ----------
+    preset : str
+        Name of the preset that it was trained by.
+    features : str
+        Feature kind.
+    dims, window_frames : int > 0
+        Values a frame, and frames a window.
+    front_end : FrontEndParams or None
+        How the graph makes frames of a waveform.
+    network : ModelParams
+    """
+
+    preset: str
+    features: str
+    dims: int
+    window_frames: int
+    front_end: FrontEndParams | None
+    network: ModelParams
+
+    def frames_of(self, samples: int, sample_rate_hz: int) -> int:
+        """Return how many frames a waveform of a rate gives, which is resampled where the front end has another."""
+        assert self.front_end is not None
+        return self.front_end.frames_of(resampled_samples(samples, sample_rate_hz, self.front_end.sample_rate_hz))
+
+    def samples_of(self, frames: int, sample_rate_hz: int) -> int:
+        """Return the least number of samples at a rate that gives so many frames."""
+        assert self.front_end is not None
+        wanted, rate = self.front_end.samples_of(frames), self.front_end.sample_rate_hz
+        least = max(0, (wanted - 1) * sample_rate_hz // rate)
+        while resampled_samples(least, sample_rate_hz, rate) < wanted:
+            least += 1
+        return least
+
+
+@dataclasses.dataclass(frozen=True)
 class SavedModelParams:
     """What an exported model expects and gives: the content of `assets/params.json`.
 
@@ -67,12 +107,17 @@ class SavedModelParams:
     window_seconds, hop_seconds : float >= 0
         Durations that a window and a step from frame to frame stand for; 0 if unknown.
     sample_rate_hz : int or None
-        Of the waveforms; None without a signature for them.
+        Of the waveforms, the highest that a network needs; None without a signature for them.
     minimum_samples : int or None
-        The shortest waveform that holds a window.
+        The shortest waveform that holds a window of every network.
     front_end : FrontEndParams or None
         How the graph makes frames of a waveform.
     network : ModelParams
+    companions : tuple of MemberParams
+        Further networks. What the model says of a waveform is the mean of what all say of it, in logits;
+        `features`, `embeddings` and the times of windows are those of the first network alone.
+    temperature : float > 0
+        The mean is divided by it.
     versions : dict
         Of Python and the libraries, at the training and at the export: `{"training": {...}, "export": {...}}`.
     """
@@ -90,6 +135,18 @@ class SavedModelParams:
     front_end: FrontEndParams | None
     network: ModelParams
     versions: dict[str, dict[str, str]]
+    companions: tuple[MemberParams, ...] = ()
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ParameterError(f"temperature must be a positive number, not {self.temperature}")
+
+    @property
+    def members(self) -> tuple[MemberParams, ...]:
+        """All networks."""
+        first = MemberParams(self.preset, self.features, self.dims, self.window_frames, self.front_end, self.network)
+        return first, *self.companions
 
 
 def is_saved_model(path: Path | str) -> bool:

@@ -8,20 +8,22 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import soundfile
+import soxr
 import tensorflow as tf
 
 from keras_genre.errors import ExportError
 from keras_genre.features.layers import FrontEnd
 from keras_genre.metrics import softmax
 from keras_genre.models.musicnn_weights import PENULTIMATE, TAGS
-from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, with_embeddings
+from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, resampled_samples, with_embeddings
 from keras_genre.pipeline import window_starts
+from keras_genre.resample_graph import resample_batch
 from keras_genre.saved_models import (
     ASSETS,
     EMBEDDINGS,
@@ -33,6 +35,7 @@ from keras_genre.saved_models import (
     PROBABILITIES,
     WAVEFORM,
     WINDOW_PROBABILITIES,
+    MemberParams,
     SavedModelParams,
     read_saved_model,
 )
@@ -179,16 +182,16 @@ class CleanProcess:
 
 
 def verify(
-    folder: Path, model: keras.Model, params: SavedModelParams, checks: Checks, process: CleanProcess
+    folder: Path, models: Sequence[keras.Model], params: SavedModelParams, checks: Checks, process: CleanProcess
 ) -> Verification:
-    """Hold a SavedModel against the network that it was made of.
+    """Hold a SavedModel against the networks that it was made of.
 
     Parameters
     ----------
     folder : Path
         The SavedModel.
-    model : keras.Model
-        The run's network.
+    models : sequence of keras.Model
+        The runs' networks, one for every member of `params`.
     params : SavedModelParams
         What the SavedModel must say of itself.
     checks : Checks
@@ -206,13 +209,13 @@ def verify(
     labels = (folder / ASSETS / LABELS).read_text(encoding="utf-8").splitlines()
     if labels != list(params.genres):
         raise ExportError(f"{folder}: the labels among the assets are not the genres of the run")
-    scorer = ClipScorer(model)
     inputs, requests, reference = (
-        _audio_requests(scorer, params, checks) if params.front_end else _frame_requests(scorer, model, checks)
+        _audio_requests(models, params, checks) if params.front_end else _frame_requests(models[0], checks)
     )
     answers, facts = _answers(process, folder, inputs, requests)
     _check_facts(params, facts)
-    tolerance = BFLOAT16_TOLERANCE if params.network.mixed_bfloat16 else TOLERANCE
+    is_rounded = any(member.network.mixed_bfloat16 for member in params.members)
+    tolerance = BFLOAT16_TOLERANCE if is_rounded else TOLERANCE
     difference, reference_difference = 0.0, 0.0
     for number, request in enumerate(requests):
         error = facts["errors"].get(str(number), "")
@@ -255,23 +258,100 @@ def made_up_clips(samples: int, sample_rate_hz: int) -> dict[str, np.ndarray]:
 
 def clip_outputs(scorer: ClipScorer, frames: np.ndarray) -> Outputs:
     """Return what the arithmetic of `keras_genre.prediction` gives for the frames (frames, dims) of one clip."""
-    length = scorer.window_frames
-    windows = [frames[start : start + length] for start in window_starts(len(frames), length)]
-    logits = scorer.windows(np.stack(windows)).astype(np.float64)
+    logits, _ = _window_logits(scorer, frames)
     return {PROBABILITIES: softmax(logits.mean(axis=0)), WINDOW_PROBABILITIES: softmax(logits)}
 
 
+def _window_logits(scorer: ClipScorer, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logits (windows, genres) of a clip's windows, and their first frames."""
+    length = scorer.window_frames
+    starts = window_starts(len(frames), length)
+    windows = np.stack([frames[start : start + length] for start in starts])
+    return scorer.windows(windows).astype(np.float64), np.array(starts)
+
+
+class _Runs:
+    """What the runs say of waveforms at the model's rate.
+
+    Parameters
+    ----------
+    models : sequence of keras.Model
+    params : SavedModelParams
+    """
+
+    def __init__(self, models: Sequence[keras.Model], params: SavedModelParams):
+        self._params = params
+        self._scorers = [ClipScorer(model) for model in models]
+        self._computed = [self._frame_function(member) for member in params.members]
+
+    def _frame_function(self, member: MemberParams) -> Callable[[np.ndarray], tf.Tensor]:
+        given_hz = self._params.sample_rate_hz
+        assert member.front_end is not None and given_hz is not None
+        front_end, taken_hz = FrontEnd(with_embeddings(member.front_end)), member.front_end.sample_rate_hz
+        return tf.function(
+            lambda waveform: front_end(resample_batch(waveform, given_hz, taken_hz)),
+            [tf.TensorSpec((1, None), tf.float32)],
+        )
+
+    def columns(self, waveform: np.ndarray) -> np.ndarray:
+        """Return all that the first front end computes."""
+        return self._computed[0](waveform[np.newaxis]).numpy()[0]
+
+    def frames(self, waveform: np.ndarray) -> np.ndarray:
+        """Return the frames that the first network gets."""
+        return self.columns(waveform)[:, : self._params.dims]
+
+    def of_frames(self, frames: np.ndarray) -> Outputs:
+        """Return what the first network says of its frames."""
+        return clip_outputs(self._scorers[0], frames)
+
+    def outputs(self, waveform: np.ndarray) -> Outputs:
+        """Return what all networks say, by the graph's frames."""
+        return self._mean(
+            [
+                computed(waveform[np.newaxis]).numpy()[0, :, : member.dims]
+                for computed, member in zip(self._computed, self._params.members, strict=True)
+            ]
+        )
+
+    def librosa_outputs(self, waveform: np.ndarray) -> Outputs:
+        """Return what all networks say, by librosa's frames and soxr's resampling."""
+        frames = []
+        for member in self._params.members:
+            assert member.front_end is not None and self._params.sample_rate_hz is not None
+            rates = self._params.sample_rate_hz, member.front_end.sample_rate_hz
+            wanted = resampled_samples(waveform.size, *rates)
+            own = soxr.resample(waveform, *rates, quality="HQ")[:wanted]
+            frames.append(librosa_frames(np.pad(own, (0, wanted - own.size)), member.front_end))
+        return self._mean(frames)
+
+    def _mean(self, frames: Sequence[np.ndarray]) -> Outputs:
+        answers = [_window_logits(scorer, each) for scorer, each in zip(self._scorers, frames, strict=True)]
+        spans = [_spans(member, starts) for member, (_, starts) in zip(self._params.members, answers, strict=True)]
+        windows, _ = answers[0]
+        clip = sum(logits.mean(axis=0) for logits, _ in answers)
+        for span, (logits, _) in zip(spans[1:], answers[1:], strict=True):
+            overlaps = np.minimum.outer(spans[0][1], span[1]) - np.maximum.outer(spans[0][0], span[0])
+            shares = np.maximum(overlaps, 0)
+            windows = windows + shares / shares.sum(axis=1, keepdims=True) @ logits
+        divisor = len(answers) * self._params.temperature
+        return {PROBABILITIES: softmax(clip / divisor), WINDOW_PROBABILITIES: softmax(windows / divisor)}
+
+
+def _spans(member: MemberParams, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return from when to when windows are, in seconds."""
+    assert member.front_end is not None
+    begin = starts * member.front_end.hop_seconds
+    return begin, begin + member.front_end.window_seconds(member.window_frames)
+
+
 def _audio_requests(
-    scorer: ClipScorer, params: SavedModelParams, checks: Checks
+    models: Sequence[keras.Model], params: SavedModelParams, checks: Checks
 ) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
     """Return inputs by name, requests, and the probabilities that librosa's frames of some inputs give."""
-    assert params.front_end is not None and params.minimum_samples is not None
-    rate, minimum = params.front_end.sample_rate_hz, params.minimum_samples
-    front_end = FrontEnd(with_embeddings(params.front_end))
-    computed = tf.function(lambda waveform: front_end(waveform), [tf.TensorSpec((1, None), tf.float32)])
-
-    def frames_of(waveform: np.ndarray) -> np.ndarray:
-        return computed(waveform[np.newaxis]).numpy()[0, :, : params.dims]
+    assert params.sample_rate_hz is not None and params.minimum_samples is not None
+    rate, minimum = params.sample_rate_hz, params.minimum_samples
+    runs = _Runs(models, params)
 
     groups = [
         {
@@ -282,30 +362,27 @@ def _audio_requests(
     ]
     inputs: dict[str, np.ndarray] = {}
     expected: dict[str, Outputs] = {}
-    frames: dict[str, np.ndarray] = {}
     requests: list[Request] = []
     for group in [*groups, *({name: clip} for name, clip in checks.music.items())]:
         inputs |= group
         for name, clip in group.items():
-            frames[name] = frames_of(clip)
-            expected[name] = clip_outputs(scorer, frames[name])
+            expected[name] = runs.outputs(clip)
         requests += _singles_and_batch(WAVEFORM, list(group), expected, checks.batch_size)
     # Not of the rest: where there is no pitch or no loudness, librosa's own frames hang on the last bit.
     reference = {
-        name: clip_outputs(scorer, librosa_frames(clip, params.front_end))[PROBABILITIES]
+        name: runs.librosa_outputs(clip)[PROBABILITIES]
         for name, clip in inputs.items()
         if checks.against_librosa and (name.startswith("music") or name in checks.music)
     }
     first = list(groups[0])
-    as_frames = {f"frames of {name}": frames[name] for name in first}
-    expected |= {f"frames of {name}": expected[name] for name in first}
+    as_frames = {f"frames of {name}": runs.frames(groups[0][name]) for name in first}
+    expected |= {name: runs.of_frames(frames) for name, frames in as_frames.items()}
     requests += _singles_and_batch(FEATURES, list(as_frames), expected, checks.batch_size)
     music = groups[0][first[-1]]
     encoded, rounded = _encoded(music, rate)
-    rounded_outputs = clip_outputs(scorer, frames_of(rounded))
-    requests += [Request(ENCODED, (name,), _stacked([rounded_outputs])) for name in encoded]
+    requests += [Request(ENCODED, (name,), _stacked([runs.outputs(rounded)])) for name in encoded]
     if EMBEDDINGS in params.signatures:
-        embeddings = {name: _embeddings(computed(clip[np.newaxis]).numpy()[0]) for name, clip in groups[0].items()}
+        embeddings = {name: _embeddings(runs.columns(clip)) for name, clip in groups[0].items()}
         requests += _singles_and_batch(EMBEDDINGS, first, embeddings, checks.batch_size)
     bad = {
         "one sample too few": music[: minimum - 1],
@@ -325,10 +402,9 @@ def _embeddings(frames: np.ndarray) -> Outputs:
     return {TAGS: frames[:, :tags], PENULTIMATE: frames[:, tags:]}
 
 
-def _frame_requests(
-    scorer: ClipScorer, model: keras.Model, checks: Checks
-) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
+def _frame_requests(model: keras.Model, checks: Checks) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
     """Return the same for a model that takes frames only."""
+    scorer = ClipScorer(model)
     length = scorer.window_frames
     inputs: dict[str, np.ndarray] = {}
     requests: list[Request] = []

@@ -207,7 +207,7 @@ def test_every_preset_is_exported(name, tmp_path):
     described = saved_model_params(info)
     rate = described.sample_rate_hz
     clip = music(max(7.0, 1.2 * described.minimum_samples / rate), rate)
-    write_saved_model(tmp_path / "1", cpu_twin(model, params.model), described, "toy")
+    write_saved_model(tmp_path / "1", [cpu_twin(model, params.model)], described, "toy")
     clips = np.stack([clip, np.flip(clip)])
     frames = FrontEnd(described.front_end)(clips).numpy()
     assert frames.shape[2] == described.dims
@@ -301,7 +301,7 @@ def test_any_difference_to_the_run_is_found(exported, tmp_path, change, words):
     change(folder, model)
     params = saved_model_params(read_run(exported.run))
     with pytest.raises((ExportError, SavedModelError), match=words), CleanProcess(PROBE) as process:
-        verify(folder, model, params, FEW, process)
+        verify(folder, [model], params, FEW, process)
 
 
 @pytest.mark.parametrize("name", ["latest", "0", "01", "-1", "1.0", "²"])

@@ -187,7 +187,7 @@ def test_the_number_of_processes_changes_no_byte(many, tmp_path):
     source, flags, finished = many
     assert main([str(source), "--out", str(tmp_path / "store"), *flags, "--jobs", "2"]) == 1
     assert content(tmp_path / "store") == content(finished)
-    assert len(open_store(finished).shards) == 3
+    assert len(open_store(finished).shards) == 4
     assert len(open_store(finished).failures) == 4
 
 
@@ -341,7 +341,7 @@ def test_a_file_that_kills_its_process_is_the_only_one_that_fails(tmp_path):
     names = ["0.wav", "deadly.wav", "2.wav", "3.wav"]
     for seed, name in enumerate(names):
         write_wav(tmp_path / name, 0.3, seed=seed)
-    jobs = [Job(DeadlyPath(tmp_path / name), name, FrontEndParams("mfcc13"), 0.1, 10.0) for name in names]
+    jobs = [Job(DeadlyPath(tmp_path / name), name, 22050, 0.1, 10.0, FrontEndParams("mfcc13")) for name in names]
 
     def surroundings():
         return dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, [])
@@ -368,7 +368,7 @@ def test_a_file_that_kills_its_process_is_a_failure_of_the_store(tmp_path):
 def test_a_clip_gets_the_same_bits_whatever_is_computed_beside_it_and_in_how_many_processes(tmp_path):
     for seed in range(5):
         write_wav(tmp_path / f"{seed}.wav", 0.3 + 0.4 * seed, seed=seed)
-    jobs = [Job(tmp_path / f"{seed}.wav", f"{seed}.wav", FrontEndParams(), 0.1, 10.0) for seed in range(5)]
+    jobs = [Job(tmp_path / f"{seed}.wav", f"{seed}.wav", 22050, 0.1, 10.0, FrontEndParams()) for seed in range(5)]
     together = [result.frames for result in extract_all(jobs, 1)]
     backwards = [result.frames for result in extract_all(jobs[::-1], 3)][::-1]
     (alone,) = [result.frames for result in extract_all(jobs[3:4], 1)]

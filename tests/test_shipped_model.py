@@ -20,6 +20,7 @@ from keras_genre.store import open_store
 from keras_genre.train import EMBEDDED_DATA
 
 GENRES = ("blues", "classical", "country", "disco", "hiphop", "jazz", "metal", "pop", "reggae", "rock")
+RATE = 22050
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,8 @@ def test_it_is_under_20_mb_and_says_what_it_is():
     params = read_saved_model(SHIPPED)
     assert params.genres == GENRES
     assert set(params.signatures) == {"serving_default", "features", "encoded", "embeddings"}
-    assert (params.features, params.dims, params.sample_rate_hz) == ("taggram50", 50, 16000)
+    assert (params.features, params.dims, params.sample_rate_hz) == ("taggram50", 50, RATE)
+    assert [member.features for member in params.companions] == ["log_mel128_levels"]
 
 
 def test_the_one_from_scratch_is_there_too_and_takes_audio():
@@ -87,14 +89,14 @@ def test_its_features_are_tag_activations_as_a_store_has_them(model):
 def test_one_song_has_one_label_in_every_file_and_at_every_level(track, model, shared_data, tmp_path):
     y, rate = soundfile.read(shared_data / "gtzan_mini" / f"{track}.flac", dtype="float32")
     copies = {"mp3": (44100, "MP3", None, 2), "ogg": (48000, "OGG", "VORBIS", 1)}
-    found = [probabilities(model, audio.load(shared_data / "gtzan_mini" / f"{track}.flac", 16000))]
+    found = [probabilities(model, audio.load(shared_data / "gtzan_mini" / f"{track}.flac", RATE))]
     for suffix, (other, container, subtype, channels) in copies.items():
         resampled = np.clip(soxr.resample(y, rate, other), -1, 1)
         sides = np.repeat(resampled[:, np.newaxis], channels, axis=1)
         soundfile.write(tmp_path / f"song.{suffix}", sides, other, format=container, subtype=subtype)
-        found.append(probabilities(model, audio.load(tmp_path / f"song.{suffix}", 16000)))
+        found.append(probabilities(model, audio.load(tmp_path / f"song.{suffix}", RATE)))
     soundfile.write(tmp_path / "quiet.flac", y / 10, rate)
-    found.append(probabilities(model, audio.load(tmp_path / "quiet.flac", 16000)))
+    found.append(probabilities(model, audio.load(tmp_path / "quiet.flac", RATE)))
     assert len({int(each.argmax()) for each in found}) == 1
     assert np.abs(np.array(found) - found[0]).max() < 0.05
 

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_genre.errors import ParameterError
-from keras_genre.params import FrontEndParams, from_json
-from keras_genre.pipeline import window_starts
-from keras_genre.prediction import Prediction
+from keras_genre.params import FrontEndParams, from_json, resampled_samples
+from keras_genre.prediction import Clock, prediction_of
 from keras_genre.saved_models import ASSETS, INPUTS, LABELS, PARAMS, PROBABILITIES, WINDOW_PROBABILITIES
 from keras_genre.serving.protocol import DEFAULT_SIGNATURE, RequestError, Signature
 
@@ -80,24 +79,14 @@ class AudioContract:
         windows : np.ndarray [shape=(windows, genres)]
         """
         if self.front_end:
-            frames, hop_seconds = self.front_end.frames_of(samples), self.front_end.hop_seconds
+            own_samples = resampled_samples(samples, self.sample_rate_hz, self.front_end.sample_rate_hz)
+            frames, hop_seconds = self.front_end.frames_of(own_samples), self.front_end.hop_seconds
         else:
             frames = self.window_frames + (samples - self.minimum_samples) // self.hop_samples
             hop_seconds = self.hop_samples / self.sample_rate_hz
-        starts = window_starts(frames, self.window_frames)
-        seconds = samples / self.sample_rate_hz
-        return Prediction(
-            file,
-            {self.genres[i]: float(probabilities[i]) for i in np.argsort(-probabilities, kind="stable")},
-            [
-                (
-                    round(start * hop_seconds, 3),
-                    round(min(start * hop_seconds + self.window_seconds, seconds), 3),
-                    dict(zip(self.genres, row.tolist(), strict=True)),
-                )
-                for start, row in zip(starts, windows, strict=True)
-            ],
-        ).to_json()
+        clock = Clock(self.window_frames, hop_seconds, self.window_seconds)
+        spans = clock.spans(frames, samples / self.sample_rate_hz)
+        return prediction_of(file, self.genres, spans, probabilities, windows).to_json()
 
 
 def read_contract(folder: Path, signatures: Mapping[str, Signature]) -> AudioContract | str:

@@ -1,0 +1,159 @@
+"""What each part of a recipe is worth: a preset beside itself with one thing changed, on the same folds and seeds.
+
+Command: `python -m benchmarks.ablation PRESET [--source FILE.npz]`; `PRESET` is `transfer`, on GTZAN's tag activations
+in artist-grouped folds, or `short_chunk_cnn`, on GTZAN's log-mel spectra, tested on the validation tracks.
+
+Each run is a line of `RESULTS/PRESET.jsonl`, written when it is done: an interrupted command goes on where it was.
+The preset itself is taken from the results of `benchmarks.seed_systems` where they are.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import seed_systems
+from benchmarks.seed_systems import clip_hits, finished, import_source, paired_difference, run_missing
+from benchmarks.systems import DATA_SETS, Task
+from keras_genre import cli, files
+from keras_genre.errors import ParameterError, StoreError
+from keras_genre.metrics import wilson_interval
+
+RESULTS = Path(__file__).resolve().parent / "results" / "ablation"
+
+DATA = {"transfer": "gtzan_taggrams", "short_chunk_cnn": "gtzan_logmel"}
+
+VARIANTS: dict[str, dict[str, str]] = {
+    "transfer": {
+        "probabilities, not log-odds": "model.log_odds=false",
+        "no noise on the input": "model.input_noise=0.0",
+        "no mixup": "mixup_alpha=0.0",
+        "no label smoothing": "label_smoothing=0.0",
+        "label smoothing 0.1": "label_smoothing=0.1",
+        "no weight decay": "weight_decay=0.0",
+        "no averaged weights": "ema_momentum=0.0",
+        "dropout 0.2": "model.dropout=0.2",
+        "one direction": "model.lstm_bidirectional=false",
+        "last state": "model.pooling=last",
+        "attention": "model.pooling=attention",
+        "windows of 28, the clip": "window_frames=28",
+        "20 epochs": "epochs=20 schedule.cosine_cycle_epochs=20",
+    },
+    "short_chunk_cnn": {
+        "no masks": "mask_frames=0 mask_bands=0",
+        "no shift of bands": "shift_bands=0",
+        "no mixup": "mixup_alpha=0.0",
+        "no label smoothing": "label_smoothing=0.0",
+        "no averaged weights": "ema_momentum=0.0",
+        "no weight decay": "weight_decay=0.0",
+        "mean only": "model.pooling=mean",
+        "attention": "model.pooling=attention",
+        "dropout 0.2": "model.dropout=0.2",
+        "32 filters": "model.conv_filters=32",
+    },
+}
+"""Name -> changes of the preset, `NAME=VALUE` each."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command."""
+    parser = cli.parser("benchmarks.ablation", "Hold a preset against itself with one thing changed.")
+    parser.add_argument("preset", choices=DATA)
+    parser.add_argument("--source", type=Path, metavar="FILE.npz", help="the features of the data set")
+    parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N - 1")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time, a thread each"
+    )
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept")
+    parser.add_argument("--stores", type=Path, default=Path("data/benchmarks"), metavar="FOLDER", help="of --source")
+    parser.add_argument("--table-only", action="store_true", help="make the table of the results there are")
+    return parser
+
+
+@cli.command
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = make_parser().parse_args(argv)
+    if min(options.seeds, options.jobs) < 1:
+        raise ParameterError("--seeds and --jobs must be at least 1")
+    known = VARIANTS[options.preset]
+    if unknown := sorted(set(options.variants or ()) - set(known)):
+        raise ParameterError(f"--variants: {', '.join(unknown)} unknown; known: {', '.join(known)}")
+    name = DATA[options.preset]
+    data_set = DATA_SETS[name]
+    stores = import_source(data_set, options.source, options.stores / name)
+    base = f"preset:{options.preset}"
+    systems = {base: "the preset"} | {f"{base} {known[each]}": each for each in options.variants or known}
+    # Seeds before folds: an interrupted comparison is then one of all variants.
+    tasks = [
+        Task(name, str(stores), system, fold, seed)
+        for seed in range(options.seeds)
+        for fold in range(max(data_set.folds, 1))
+        for system in systems
+    ]
+    with files.locked_folder(options.results):
+        lines = options.results / f"{options.preset}.jsonl"
+        elsewhere = seed_systems.RESULTS / f"{name}.jsonl"
+        there = {(row["system"], row["fold"], row["seed"]) for row in finished(elsewhere, tasks)}
+        missing = [task for task in tasks if (task.system, task.fold, task.seed) not in there]
+        if not options.table_only:
+            run_missing(missing, lines, options.jobs)
+        rows = [*finished(elsewhere, tasks), *finished(lines, missing)]
+        if not any(row["system"] == base for row in rows):
+            raise StoreError(f"{lines}: holds no result of the preset itself yet")
+        command = f"python -m benchmarks.ablation {options.preset} --source FILE.npz"
+        summary = summarise(systems, rows, command, data_set.title)
+        files.write_json(options.results / f"{options.preset}.json", summary)
+        text = table(summary)
+        files.write_text(options.results / f"{options.preset}.md", text)
+    print(text, end="")
+    return cli.DONE
+
+
+def summarise(systems: dict[str, str], rows: Sequence[dict[str, Any]], command: str, title: str) -> dict[str, Any]:
+    """Return the figures of every variant, as JSON values; the difference to the preset is of the seeds of both."""
+    base, *_ = systems
+    variants = {}
+    for system, name in systems.items():
+        hits = clip_hits(rows, system)
+        if not len(hits):
+            continue
+        seeds = len(hits)
+        clips = hits.mean(axis=0)
+        low, high = wilson_interval(float(clips.sum()), len(clips))
+        shared = clip_hits([row for row in rows if row["seed"] < seeds], base)
+        variants[name] = {
+            "changes": system.removeprefix(base).strip(),
+            "accuracy": float(clips.mean()),
+            "accuracy_95_low": low,
+            "accuracy_95_high": high,
+            "seeds": seeds,
+            "clips": len(clips),
+            "over_preset": paired_difference(clips, shared.mean(axis=0)) if system != base else None,
+        }
+    return {"title": title, "command": command, "date": max(row["date"] for row in rows), "variants": variants}
+
+
+def table(summary: dict[str, Any]) -> str:
+    """Return the figures as Markdown."""
+    lines = [
+        f"Made by `{summary['command']}`, {summary['date']}: {summary['title']}.",
+        "",
+        "| variant | accuracy | 95 % interval | seeds | over the preset, same seeds |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, row in summary["variants"].items():
+        over = row["over_preset"]
+        difference = f"{over['difference']:+.3f} ({over['low']:+.3f} to {over['high']:+.3f})" if over else ""
+        interval = f"{row['accuracy_95_low']:.3f} to {row['accuracy_95_high']:.3f}"
+        lines.append(f"| {name} | {row['accuracy']:.3f} | {interval} | {row['seeds']} | {difference} |")
+    clips = next(iter(summary["variants"].values()))["clips"]
+    lines += ["", f"{clips} clips, each tested once a seed."]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
