@@ -84,7 +84,8 @@ def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams, tagger: ke
     else:
         extract = _EXTRACTORS[params.kind]
     return tf.map_fn(
-        lambda waveform: extract(power_spectrogram(levelled(waveform, params), params), params),
+        # One column a frame in librosa, one row a frame here.
+        lambda waveform: tf.transpose(extract(power_spectrogram(levelled(waveform, params), params), params)),
         waveforms,
         fn_output_signature=tf.TensorSpec([None, params.dims], tf.float32),
     )
@@ -95,15 +96,15 @@ def spectral33(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, frames), float32]
     params : FrontEndParams
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 33), float32]
+    tf.Tensor [shape=(33, frames), float32]
     """
     return tf.concat(
-        [mfcc13(power, params), centroid1(power, params), chroma12(power, params), contrast7(power, params)], axis=1
+        [mfcc13(power, params), centroid1(power, params), chroma12(power, params), contrast7(power, params)], axis=0
     )
 
 

@@ -40,8 +40,9 @@ def power_spectrogram(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Returns
     -------
-    tf.Tensor [shape=(1 + samples // hop, 1 + fft // 2), float32]
-        Frames are centred, the ends padded with zeros.
+    tf.Tensor [shape=(1 + fft // 2, 1 + samples // hop), float32]
+        Frames are centred, the ends padded with zeros. One row a bin, as in librosa: bands are then whole pieces of
+        memory, and operations on them take half of the time.
     """
     fft, hop = params.fft_samples, params.hop_samples
     frames = 1 + tf.size(waveform) // hop
@@ -55,13 +56,16 @@ def power_spectrogram(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     def block_power(block: tf.Tensor) -> tf.Tensor:
         start = block * _BLOCK_FRAMES * hop
-        framed = tf.signal.frame(padded[start : start + block_samples], fft, hop)
-        transform = tf.cast(tf.signal.rfft(tf.cast(framed, tf.float64) * window), tf.complex64)
-        return tf.square(tf.math.real(transform)) + tf.square(tf.math.imag(transform))
+        samples = tf.cast(padded[start : start + block_samples], tf.float64)
+        transform = tf.signal.rfft(tf.signal.frame(samples, fft, hop) * window)
+        # As pairs of real numbers, because operations on complex ones go through them one by one.
+        parts = tf.cast(tf.bitcast(transform, tf.float64), tf.float32)
+        real, imaginary = tf.unstack(tf.square(tf.transpose(parts, [2, 1, 0])))
+        return real + imaginary
 
-    shape = tf.TensorSpec([_BLOCK_FRAMES, 1 + fft // 2], tf.float32)
+    shape = tf.TensorSpec([1 + fft // 2, _BLOCK_FRAMES], tf.float32)
     power = tf.map_fn(block_power, tf.range(blocks), fn_output_signature=shape)
-    return tf.reshape(power, [-1, 1 + fft // 2])[:frames]
+    return tf.reshape(tf.transpose(power, [1, 0, 2]), [1 + fft // 2, -1])[:, :frames]
 
 
 def centroid1(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -69,13 +73,13 @@ def centroid1(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 1), float32]
+    tf.Tensor [shape=(1, frames), float32]
         0 for silence.
     """
     magnitude = tf.sqrt(power)
-    frequencies = tf.constant(filters.bin_frequencies(params), tf.float32)
-    weighted = tf.reduce_sum(magnitude * frequencies, axis=1, keepdims=True)
-    return weighted / divisor(tf.reduce_sum(magnitude, axis=1, keepdims=True))
+    frequencies = tf.constant(filters.bin_frequencies(params)[:, np.newaxis], tf.float32)
+    weighted = tf.reduce_sum(magnitude * frequencies, axis=0, keepdims=True)
+    return weighted / divisor(tf.reduce_sum(magnitude, axis=0, keepdims=True))
 
 
 def divisor(norm: tf.Tensor) -> tf.Tensor:
