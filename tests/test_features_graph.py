@@ -145,7 +145,8 @@ def test_parameters_that_leave_a_contrast_band_without_bins_are_refused(front_en
 def test_contrast_averages_the_strongest_and_weakest_bins_also_where_many_are_equal(levels):
     power = np.random.default_rng(levels).integers(0, levels, (50, 1025)).astype(np.float32)
     expected = librosa.feature.spectral_contrast(S=np.sqrt(power).T, sr=RATE).T
-    np.testing.assert_allclose(contrast.contrast7(tf.constant(power.T), FrontEndParams()).numpy().T, expected, atol=1e-4)
+    found = contrast.contrast7(tf.constant(power.T), FrontEndParams())
+    np.testing.assert_allclose(found, expected.T, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [*range(1, 20), 31, 32, 33])

@@ -83,7 +83,8 @@ def _mean_magnitude_of_first(lanes: list[tf.Tensor], rest: tf.Tensor, order: _Or
     while columns > 1:
         columns //= 2
         # What comes first of two sorted columns: of the one that falls and the other that rises, the better everywhere.
-        lanes = [order.first(lane[:columns], other[columns:]) for lane, other in zip(lanes, lanes[::-1], strict=True)]
+        halves = [tf.split(lane, 2) for lane in lanes]
+        lanes = [order.first(one, other) for (one, _), (_, other) in zip(halves, halves[::-1], strict=True)]
         if columns > 1:
             _exchange(lanes, merges(count), order)
     return tf.add_n([tf.sqrt(lane) for lane in lanes]) / count

@@ -11,6 +11,7 @@ LOUDEST_SAMPLE = 1e14
 
 # The arrays of so many frames stay in a core's cache from one operation to the next.
 _BLOCK_FRAMES = 64
+_SUMMED_ROWS = 64
 _AMIN = 1e-10
 _TOP_DECIBELS = 80.0
 _TINY = float(np.finfo(np.float32).tiny)
@@ -40,9 +41,9 @@ def power_spectrogram(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Returns
     -------
-    tf.Tensor [shape=(1 + fft // 2, 1 + samples // hop), float32]
-        Frames are centred, the ends padded with zeros. One row a bin, as in librosa: bands are then whole pieces of
-        memory, and operations on them take half of the time.
+    tf.Tensor [shape=(1 + fft // 2, at least 1 + samples // hop), float32]
+        Frames are centred, the ends padded with zeros; silent frames follow that fill a block. One row a bin, as in
+        librosa, and whole blocks: bands are then aligned pieces of memory, on which operations take half of the time.
     """
     fft, hop = params.fft_samples, params.hop_samples
     frames = 1 + tf.size(waveform) // hop
@@ -56,7 +57,7 @@ def power_spectrogram(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     def block_power(block: tf.Tensor) -> tf.Tensor:
         start = block * _BLOCK_FRAMES * hop
-        samples = tf.cast(padded[start : start + block_samples], tf.float64)
+        samples = tf.cast(tf.slice(padded, [start], [block_samples]), tf.float64)
         transform = tf.signal.rfft(tf.signal.frame(samples, fft, hop) * window)
         # As pairs of real numbers, because operations on complex ones go through them one by one.
         parts = tf.cast(tf.bitcast(transform, tf.float64), tf.float32)
@@ -65,7 +66,8 @@ def power_spectrogram(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     shape = tf.TensorSpec([1 + fft // 2, _BLOCK_FRAMES], tf.float32)
     power = tf.map_fn(block_power, tf.range(blocks), fn_output_signature=shape)
-    return tf.reshape(tf.transpose(power, [1, 0, 2]), [1 + fft // 2, -1])[:, :frames]
+    is_inside = tf.cast(tf.range(blocks * _BLOCK_FRAMES) < frames, tf.float32)
+    return tf.reshape(tf.transpose(power, [1, 0, 2]), [1 + fft // 2, -1]) * is_inside
 
 
 def centroid1(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -78,8 +80,14 @@ def centroid1(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     """
     magnitude = tf.sqrt(power)
     frequencies = tf.constant(filters.bin_frequencies(params)[:, np.newaxis], tf.float32)
-    weighted = tf.reduce_sum(magnitude * frequencies, axis=0, keepdims=True)
-    return weighted / divisor(tf.reduce_sum(magnitude, axis=0, keepdims=True))
+    return _sum_of_bins(magnitude * frequencies) / divisor(_sum_of_bins(magnitude))
+
+
+def _sum_of_bins(values: tf.Tensor) -> tf.Tensor:
+    # One sum over many rows would lose digits.
+    rows = values.shape[0]
+    pieces = tf.split(values, [_SUMMED_ROWS] * (rows // _SUMMED_ROWS) + [rows % _SUMMED_ROWS])
+    return tf.add_n([tf.reduce_sum(piece, axis=0, keepdims=True) for piece in pieces])
 
 
 def divisor(norm: tf.Tensor) -> tf.Tensor:
