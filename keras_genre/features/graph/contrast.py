@@ -87,7 +87,7 @@ def _mean_magnitude_of_first(lanes: list[tf.Tensor], rest: tf.Tensor, order: _Or
         lanes = [order.first(one, other) for (one, _), (_, other) in zip(halves, halves[::-1], strict=True)]
         if columns > 1:
             _exchange(lanes, merges(count), order)
-    return tf.add_n([tf.sqrt(lane) for lane in lanes]) / count
+    return tf.reduce_mean(tf.sqrt(tf.concat(lanes, axis=0)), axis=0, keepdims=True)
 
 
 def _exchange(lanes: list[tf.Tensor], pairs: Iterable[tuple[int, int]], order: _Order) -> None:

@@ -87,7 +87,8 @@ def _sum_of_bins(values: tf.Tensor) -> tf.Tensor:
     # One sum over many rows would lose digits.
     rows = values.shape[0]
     pieces = tf.split(values, [_SUMMED_ROWS] * (rows // _SUMMED_ROWS) + [rows % _SUMMED_ROWS])
-    return tf.add_n([tf.reduce_sum(piece, axis=0, keepdims=True) for piece in pieces])
+    sums = tf.concat([tf.reduce_sum(piece, axis=0, keepdims=True) for piece in pieces], axis=0)
+    return tf.reduce_sum(sums, axis=0, keepdims=True)
 
 
 def divisor(norm: tf.Tensor) -> tf.Tensor:
