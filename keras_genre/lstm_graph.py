@@ -5,7 +5,7 @@ import tensorflow as tf
 
 
 class BlockRNN(keras.layers.RNN):
-    """What `keras.layers.RNN` gives for stacked LSTM cells in float32, in inference, in little more than half the time.
+    """What `keras.layers.RNN` gives for stacked LSTM cells in float32, in inference, in less time.
 
     A loop in the graph spends most of its time between the small operations of a step. `BlockLSTMV2` is one operation
     for all steps of a layer, in TensorFlow's core since 2.2, and has kernels for CPU and GPU. It has no dropout.

@@ -15,7 +15,7 @@ from keras_genre.features import filters
 from keras_genre.features.graph.spectrum import decibels
 from keras_genre.params import FrontEndParams
 
-# With fewer, more comparisons sort a column than two columns at a time save.
+# Fewer columns are longer and take more comparisons to sort, more of them take more to become one.
 _MOST_COLUMNS = 16
 
 
