@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras_genre import files
 from keras_genre.errors import ExportError, RunError
 from keras_genre.features.layers import FrontEnd
+from keras_genre.lstm_graph import BlockRNN
 from keras_genre.models.networks import build_model
 from keras_genre.params import TAGGER_KINDS, FrontEndParams, ModelParams, with_embeddings
 from keras_genre.pcm_graph import decode_pcm16
@@ -161,15 +162,24 @@ def front_end_of(info: RunInfo) -> FrontEndParams | None:
     return front_end and dataclasses.replace(front_end, kind=info.params.features)
 
 
-def cpu_twin(model: keras.Model, params: ModelParams) -> keras.Model:
+def cpu_twin(model: keras.Model, params: ModelParams, *, fused: bool = True) -> keras.Model:
     """Return a network that gives the logits of `model` on any device.
 
     cuDNN's kernels run on a GPU only, and with recurrent dropout a network draws random numbers in inference too,
     though it does not use them: the twin has neither.
+
+    Parameters
+    ----------
+    model : keras.Model
+    params : ModelParams
+        Of the model.
+    fused : bool
+        Let LSTM cells in float32 take all steps in one operation, which is faster, and which LiteRT lacks.
     """
     plain = dataclasses.replace(params, dropout=0.0, lstm_inner_dropout=0.0, lstm_recurrent_dropout=0.0)
     _, window_frames, dims = model.input_shape
-    twin = build_model(plain, window_frames, dims, model.output_shape[-1])
+    rnn = BlockRNN if fused and not plain.mixed_bfloat16 else keras.layers.RNN
+    twin = build_model(plain, window_frames, dims, model.output_shape[-1], rnn=rnn)
     twin.set_weights(model.get_weights())
     # It derives from its weights, at this call only, what it computes with.
     twin.get_layer("standardisation").finalize_state()

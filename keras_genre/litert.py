@@ -60,7 +60,7 @@ def export_litert(run: Path, out: Path, *, replace: bool = False) -> str:
     model = load_model(run)
     params = saved_model_params(info)
     # LiteRT has no arithmetic in bfloat16; the weights are float32 anyway.
-    network = cpu_twin(model, dataclasses.replace(params.network, mixed_bfloat16=False))
+    network = cpu_twin(model, dataclasses.replace(params.network, mixed_bfloat16=False), fused=False)
     with files.atomic_folder(out, replace=replace) as folder, CleanProcess(PROBE) as process:
         (folder / NETWORK).write_bytes(converted(network))
         (folder / LABELS).write_text(labels_text(params), encoding="utf-8")

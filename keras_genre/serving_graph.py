@@ -27,7 +27,7 @@ from keras_genre.saved_models import (
     SavedModelParams,
 )
 
-CHUNK_WINDOWS = 256
+CHUNK_WINDOWS = 64
 """Windows that go through the network at a time, which bounds the memory that a long clip takes."""
 
 Outputs = dict[str, tf.Tensor]

@@ -145,7 +145,8 @@ def test_parameters_that_leave_a_contrast_band_without_bins_are_refused(front_en
 def test_contrast_averages_the_strongest_and_weakest_bins_also_where_many_are_equal(levels):
     power = np.random.default_rng(levels).integers(0, levels, (50, 1025)).astype(np.float32)
     expected = librosa.feature.spectral_contrast(S=np.sqrt(power).T, sr=RATE).T
-    np.testing.assert_allclose(contrast.contrast7(tf.constant(power), FrontEndParams()), expected, atol=1e-4)
+    found = contrast.contrast7(tf.constant(power.T), FrontEndParams())
+    np.testing.assert_allclose(found, expected.T, atol=1e-4)
 
 
 @pytest.mark.parametrize("count", [*range(1, 20), 31, 32, 33])
@@ -154,6 +155,15 @@ def test_the_exchanges_of_lanes_sort_them(count):
     for low, high in contrast.exchanges(count):
         lanes[low], lanes[high] = np.minimum(lanes[low], lanes[high]), np.maximum(lanes[low], lanes[high])
     assert (np.diff(lanes, axis=0) >= 0).all()
+
+
+@pytest.mark.parametrize("count", [*range(1, 20), 31, 32, 33])
+def test_the_merges_sort_what_is_the_smaller_of_two_sorted_columns(count):
+    ordered = np.sort(np.random.default_rng(count).integers(0, 2 * count, (2, count, 500)), axis=1)
+    lanes = list(np.minimum(ordered[0], ordered[1, ::-1]))
+    for low, high in contrast.merges(count):
+        lanes[low], lanes[high] = np.minimum(lanes[low], lanes[high]), np.maximum(lanes[low], lanes[high])
+    np.testing.assert_array_equal(lanes, np.sort(ordered.reshape(2 * count, 500), axis=0)[:count])
 
 
 # Tuning.
@@ -176,8 +186,8 @@ def test_without_a_pitch_the_tuning_is_0():
 
 def test_pitches_are_those_that_librosa_tracks(shared_data):
     power = reference.magnitudes(read(shared_data, "pop.00003")[: 5 * RATE], FrontEndParams()) ** 2
-    pitches, strengths = chroma.spectral_peaks(tf.constant(power.T), FrontEndParams())
-    tracked, magnitudes = (values.T for values in librosa.piptrack(S=power, sr=RATE))
+    pitches, strengths = chroma.spectral_peaks(tf.constant(power), FrontEndParams())
+    tracked, magnitudes = librosa.piptrack(S=power, sr=RATE)
     np.testing.assert_allclose(pitches, tracked[tracked > 0], rtol=1e-6)
     np.testing.assert_allclose(strengths, magnitudes[tracked > 0], rtol=1e-5)
 

@@ -30,7 +30,7 @@ def answers(content, windows):
 def test_every_preset_is_converted_to_operations_of_litert_alone(name, tmp_path):
     params = PRESETS[name]
     model = load_model(make_untrained_run(tmp_path / "run", params))
-    content = converted(cpu_twin(model, params.model))
+    content = converted(cpu_twin(model, params.model, fused=False))
     assert b"Flex" not in content
     windows = plausible_frames(model, 3 * params.window_frames).reshape(3, params.window_frames, -1)
     found, expected = answers(content, windows), model.predict(windows, verbose=0)
@@ -54,7 +54,7 @@ def test_the_command_writes_network_labels_and_parameters(tmp_path, capsys):
 
 def test_a_file_of_another_network_is_found_out(tmp_path):
     model = load_model(make_untrained_run(tmp_path / "run", toy_params()))
-    (tmp_path / "network.tflite").write_bytes(converted(cpu_twin(model, toy_params().model)))
+    (tmp_path / "network.tflite").write_bytes(converted(cpu_twin(model, toy_params().model, fused=False)))
     model.get_layer("logits").bias.assign([0.0, 0.001, 0.0])
     with pytest.raises(ExportError, match="from the run's"), CleanProcess(PROBE) as process:
         verify_litert(tmp_path / "network.tflite", model, 1e-5, process)

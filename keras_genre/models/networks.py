@@ -30,6 +30,7 @@ def build_model(
     variance: np.ndarray | None = None,
     *,
     use_cudnn: bool = False,
+    rnn: type[layers.RNN] = layers.RNN,
 ) -> keras.Model:
     """Build a network.
 
@@ -46,6 +47,8 @@ def build_model(
         Make LSTM layers that a GPU can run in cuDNN's kernels. Otherwise the cells of all layers step together in one
         loop over the frames: the same function of the same weights, in the same order, with half the overhead on a
         CPU, and runnable on one after export.
+    rnn : subclass of keras.layers.RNN
+        What makes the cells of all layers step together.
 
     Returns
     -------
@@ -67,13 +70,13 @@ def build_model(
         x = layers.GaussianNoise(params.input_noise, name="noise", dtype="float32")(x)
     policy = keras.DTypePolicy("mixed_bfloat16" if params.mixed_bfloat16 else "float32")
     if params.family == "lstm":
-        features = _lstm(x, params, policy, use_cudnn)
+        features = _lstm(x, params, policy, use_cudnn, rnn)
     elif params.family == "conv2d":
         features = _conv2d(x, params, policy)
     elif params.family == "short_chunk_cnn":
         features = _short_chunk_cnn(x, params, policy)
     else:
-        features = _crnn(x, params, policy, use_cudnn)
+        features = _crnn(x, params, policy, use_cudnn, rnn)
     if params.dropout:
         features = layers.Dropout(params.dropout, name="dropout", dtype=policy)(features)
     # In bfloat16 the logits would carry 8 bits: too few to average over windows.
@@ -95,7 +98,7 @@ def _standardisation(dims: int, mean: np.ndarray | None, variance: np.ndarray | 
     return layer
 
 
-def _lstm(x, params: ModelParams, policy, use_cudnn: bool):
+def _lstm(x, params: ModelParams, policy, use_cudnn: bool, rnn: type[layers.RNN]):
     options = {
         "dropout": params.lstm_inner_dropout,
         "recurrent_dropout": params.lstm_recurrent_dropout,
@@ -110,7 +113,7 @@ def _lstm(x, params: ModelParams, policy, use_cudnn: bool):
         ]
         # A bare list of cells would be stacked in float32.
         stack = layers.StackedRNNCells(cells, dtype=policy)
-        x = layers.RNN(stack, return_sequences=not keeps_last, name="lstm", dtype=policy)(x)
+        x = rnn(stack, return_sequences=not keeps_last, name="lstm", dtype=policy)(x)
         return _pooled(x, params.pooling, policy)
     for units, name in zip(params.lstm_units, names, strict=True):
         sequences = name != names[-1] or not keeps_last
@@ -172,11 +175,11 @@ def _short_chunk_cnn(x, params: ModelParams, policy):
     return layers.ReLU(name="dense_relu", dtype=policy)(x)
 
 
-def _crnn(x, params: ModelParams, policy, use_cudnn: bool):
+def _crnn(x, params: ModelParams, policy, use_cudnn: bool, rnn: type[layers.RNN]):
     """Convolutions that sum up the bands, LSTM layers that follow the time, after Choi et al. (2017)."""
     x = _residual_blocks(x, params.conv_filters, ((1, (2, 2)), (1, (2, 2)), (2, (1, 2)), (4, (1, 2))), policy)
     x = layers.Reshape((x.shape[1], x.shape[2] * x.shape[3]), name="steps", dtype=policy)(x)
-    return _lstm(x, params, policy, use_cudnn)
+    return _lstm(x, params, policy, use_cudnn, rnn)
 
 
 def _residual_blocks(x, filters: int, table, policy):

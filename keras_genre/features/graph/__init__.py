@@ -83,11 +83,16 @@ def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams, tagger: ke
         extract = functools.partial(tagged, tagger=tagger)
     else:
         extract = _EXTRACTORS[params.kind]
-    return tf.map_fn(
-        lambda waveform: extract(power_spectrogram(levelled(waveform, params), params), params),
-        waveforms,
-        fn_output_signature=tf.TensorSpec([None, params.dims], tf.float32),
-    )
+
+    def frames_of(waveform: tf.Tensor) -> tf.Tensor:
+        power = power_spectrogram(levelled(waveform, params), params)
+        spectra = 1 + tf.size(waveform) // params.hop_samples
+        if params.kind not in _FRAMES_APART:
+            power = power[:, :spectra]
+        # One column a frame in librosa, one row a frame here.
+        return tf.transpose(extract(power, params))[:spectra]
+
+    return tf.map_fn(frames_of, waveforms, fn_output_signature=tf.TensorSpec([None, params.dims], tf.float32))
 
 
 def spectral33(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -95,15 +100,15 @@ def spectral33(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, frames), float32]
     params : FrontEndParams
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 33), float32]
+    tf.Tensor [shape=(33, frames), float32]
     """
     return tf.concat(
-        [mfcc13(power, params), centroid1(power, params), chroma12(power, params), contrast7(power, params)], axis=1
+        [mfcc13(power, params), centroid1(power, params), chroma12(power, params), contrast7(power, params)], axis=0
     )
 
 
@@ -114,3 +119,5 @@ _EXTRACTORS = {
     "log_mel128_levels": log_mel128_levels,
     "musicnn_mel96": musicnn_mel96,
 }
+_FRAMES_APART = ("spectral33", "mfcc13", "log_mel128")
+"""Kinds with a frame of each spectrum, to which silence behind the clip makes no difference."""

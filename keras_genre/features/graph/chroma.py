@@ -17,17 +17,17 @@ def chroma12(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, frames), float32]
         The frames of one clip, which has one tuning.
     params : FrontEndParams
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 12), float32]
+    tf.Tensor [shape=(12, frames), float32]
         In [0, 1]; all 0 in frames of silence.
     """
-    raw = tf.matmul(power, chroma_filters(tuning_of(power, params), params), transpose_b=True)
-    return raw / divisor(tf.reduce_max(raw, axis=1, keepdims=True))
+    raw = tf.matmul(chroma_filters(tuning_of(power, params), params), power)
+    return raw / divisor(tf.reduce_max(raw, axis=0, keepdims=True))
 
 
 def chroma_filters(tuning: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -59,7 +59,7 @@ def tuning_of(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, frames), float32]
     params : FrontEndParams
 
     Returns
@@ -81,7 +81,7 @@ def tuning_of(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
 
 def spectral_peaks(power: tf.Tensor, params: FrontEndParams) -> tuple[tf.Tensor, tf.Tensor]:
-    """Find the pitches of a clip: the peaks that `librosa.piptrack` reports, in the same order.
+    """Find the pitches of a clip: the peaks that `librosa.piptrack` reports, in the order of its rows.
 
     Returns
     -------
@@ -94,13 +94,12 @@ def spectral_peaks(power: tf.Tensor, params: FrontEndParams) -> tuple[tf.Tensor,
     highest = min(_HIGHEST_PITCH_HZ, params.sample_rate_hz / 2)
     inside = np.flatnonzero((frequencies >= _LOWEST_PITCH_HZ) & (frequencies < highest))
     first, end = inside[0], inside[-1] + 1
-    centre, below, above = (power[:, first + offset : end + offset] for offset in (0, -1, 1))
-    threshold = _PEAK_THRESHOLD * tf.reduce_max(power, axis=1, keepdims=True)
-    places = tf.where((centre > threshold) & (centre > below) & (centre >= above))
-    bins = places[:, 1] + first
-    positions = places[:, 0] * frequencies.size + bins
+    centre, below, above = (power[first + offset : end + offset] for offset in (0, -1, 1))
+    threshold = _PEAK_THRESHOLD * tf.reduce_max(power, axis=0)
+    places = tf.where((centre > tf.maximum(below, threshold)) & (centre >= above))
+    bins, frames = places[:, 0] + first, tf.shape(power, tf.int64)[1]
     flat = tf.reshape(power, [-1])
-    left, peak, right = (tf.gather(flat, positions + offset) for offset in (-1, 0, 1))
+    left, peak, right = (tf.gather(flat, (bins + offset) * frames + places[:, 1]) for offset in (-1, 0, 1))
     slope = tf.cast(right - left, tf.float64) / 2
     curvature = tf.cast(right + left, tf.float64) - 2 * tf.cast(peak, tf.float64)
     shift = tf.math.divide_no_nan(-slope, curvature)
@@ -112,8 +111,8 @@ def spectral_peaks(power: tf.Tensor, params: FrontEndParams) -> tuple[tf.Tensor,
 
 def _median(values: tf.Tensor) -> tf.Tensor:
     """Return the upper median of a vector, which compares like numpy's: at least half of the values reach it."""
-    ordered = tf.sort(tf.concat([values, [0.0]], axis=0), direction="DESCENDING")
-    return ordered[(tf.size(values) - 1) // 2]
+    half = (tf.size(values) - 1) // 2
+    return tf.raw_ops.NthElement(input=tf.concat([values, [0.0]], axis=0), n=tf.maximum(half, 0), reverse=True)
 
 
 def _log2(values: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,13 @@
-"""Spectral contrast: how far the peaks of a band stand above its valleys."""
+"""Spectral contrast: how far the peaks of a band stand above its valleys.
 
-import itertools
-from collections.abc import Callable, Iterator
+Only the few strongest and weakest bins of a band count. `tf.sort` and `tf.math.top_k` go through the bins of a frame
+one by one, and would take half of the time of the whole front end; here every comparison is one operation on many bins
+of all frames. Each band is dealt into columns, which are sorted; then two columns at a time become one, until one
+column is left.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -9,48 +15,85 @@ from keras_genre.features import filters
 from keras_genre.features.graph.spectrum import decibels
 from keras_genre.params import FrontEndParams
 
+# Fewer columns are longer and take more comparisons to sort, more of them take more to become one.
+_MOST_COLUMNS = 16
+
+
+class _Order(NamedTuple):
+    first: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    last: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+    worst: float
+    """No power comes later."""
+
+
+_STRONGEST = _Order(tf.maximum, tf.minimum, 0.0)
+_WEAKEST = _Order(tf.minimum, tf.maximum, tf.float32.max)
+
 
 def contrast7(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     """Return `librosa.feature.spectral_contrast` in dB: mean of a band's strongest bins over that of its weakest.
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, frames), float32]
     params : FrontEndParams
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 7), float32]
+    tf.Tensor [shape=(7, frames), float32]
         Of magnitudes, which librosa takes for powers; from 200 Hz in octaves, after one band below.
     """
     peaks, valleys = [], []
     for first, end, averaged in filters.contrast_bands(params):
-        lanes, rest = _sorted_lanes(power[:, first:end], _best_number_of_lanes(end - first, averaged))
-        peaks.append(_mean_magnitude_of_first(lanes[::-1], rest, averaged, tf.reduce_max, 0.0))
-        valleys.append(_mean_magnitude_of_first(lanes, rest, averaged, tf.reduce_min, tf.float32.max))
-    return decibels(tf.concat(peaks, axis=1)) - decibels(tf.concat(valleys, axis=1))
+        lanes, rest = _sorted_lanes(power[first:end], _columns(end - first, averaged))
+        peaks.append(_mean_magnitude_of_first(lanes[: -averaged - 1 : -1], rest, _STRONGEST))
+        valleys.append(_mean_magnitude_of_first(lanes[:averaged], rest, _WEAKEST))
+    return decibels(tf.concat(peaks, axis=0)) - decibels(tf.concat(valleys, axis=0))
 
 
-def _best_number_of_lanes(bins: int, averaged: int) -> int:
-    """Return how many lanes leave the fewest columns, of as many as are averaged and not twice as many.
+def _columns(bins: int, averaged: int) -> int:
+    """Return a power of two so small that a column has at least as many bins as are averaged."""
+    return min(1 << ((bins // averaged).bit_length() - 1), _MOST_COLUMNS)
 
-    More lanes take longer to sort than the columns that they save.
+
+def _sorted_lanes(band: tf.Tensor, columns: int) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Deal the bins of a band into columns and sort each, weakest first; what does not fill a row is left over."""
+    count = band.shape[0] // columns
+    *lanes, rest = tf.split(band, [columns] * count + [band.shape[0] - columns * count])
+    _exchange(lanes, exchanges(count), _WEAKEST)
+    return lanes, rest
+
+
+def _mean_magnitude_of_first(lanes: list[tf.Tensor], rest: tf.Tensor, order: _Order) -> tf.Tensor:
+    """Return the mean magnitude of the bins that come first, as many as there are lanes [shape=(1, frames)].
+
+    Parameters
+    ----------
+    lanes : list of tf.Tensor [shape=(columns, frames), float32]
+        Powers; in each column what comes first is in the first lane. The columns are a power of two.
+    rest : tf.Tensor [shape=(some, frames), float32]
+        More powers, fewer than columns.
+    order : _Order
     """
-    return min(range(averaged, 2 * averaged), key=lambda lanes: bins // lanes + bins % lanes)
+    count, columns = len(lanes), lanes[0].shape[0]
+    if rest.shape[0]:
+        lanes = [*lanes, tf.pad(rest, [[0, columns - rest.shape[0]], [0, 0]], constant_values=order.worst)]
+        _exchange(lanes, ((lane, count) for lane in range(count)), order)
+        lanes = lanes[:count]
+    while columns > 1:
+        columns //= 2
+        # What comes first of two sorted columns: of the one that falls and the other that rises, the better everywhere.
+        halves = [tf.split(lane, 2) for lane in lanes]
+        lanes = [order.first(one, other) for (one, _), (_, other) in zip(halves, halves[::-1], strict=True)]
+        if columns > 1:
+            _exchange(lanes, merges(count), order)
+    return tf.reduce_mean(tf.sqrt(tf.concat(lanes, axis=0)), axis=0, keepdims=True)
 
 
-def _sorted_lanes(band: tf.Tensor, lanes: int) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Deal the bins of a band into columns and sort each column; what does not fill a column is left over.
-
-    `tf.sort` and `tf.math.top_k` go through the bins of a frame one by one, and would take half of the time of the
-    whole front end. Here every comparison is one operation on whole lanes.
-    """
-    width = band.shape[1] // lanes
-    dealt = tf.unstack(tf.reshape(band[:, : lanes * width], [-1, lanes, width]), axis=1)
-    for low, high in exchanges(lanes):
-        pair = dealt[low], dealt[high]
-        dealt[low], dealt[high] = tf.minimum(*pair), tf.maximum(*pair)
-    return dealt, band[:, lanes * width :]
+def _exchange(lanes: list[tf.Tensor], pairs: Iterable[tuple[int, int]], order: _Order) -> None:
+    for low, high in pairs:
+        pair = lanes[low], lanes[high]
+        lanes[low], lanes[high] = order.first(*pair), order.last(*pair)
 
 
 def exchanges(count: int) -> Iterator[tuple[int, int]]:
@@ -70,37 +113,15 @@ def exchanges(count: int) -> Iterator[tuple[int, int]]:
         bit //= 2
 
 
-def _mean_magnitude_of_first(
-    lanes: list[tf.Tensor], rest: tf.Tensor, averaged: int, best_of: Callable[..., tf.Tensor], worst: float
-) -> tf.Tensor:
-    """Return the mean magnitude of the bins that come first [shape=(frames, 1)].
+def merges(count: int) -> Iterator[tuple[int, int]]:
+    """Yield the comparisons that sort so many values that rise and then fall: as `exchanges` does.
 
-    Parameters
-    ----------
-    lanes : list of tf.Tensor [shape=(frames, columns), float32]
-        Powers; in each column what comes first is in the first lane. At least as many as are averaged.
-    rest : tf.Tensor [shape=(frames, some), float32]
-        More powers.
-    averaged : int
-        How many.
-    best_of : tf.reduce_max or tf.reduce_min
-    worst : float
-        No power comes later.
+    Batcher's bitonic merge of a power of two, less the comparisons with values in front that would be smaller than all.
     """
-    lanes = lanes[:averaged]
-    if rest.shape[1]:
-        worst_of_rest = tf.fill(tf.shape(rest), worst)
-        lanes = [tf.concat([lane, worst_of_rest if depth else rest], axis=1) for depth, lane in enumerate(lanes)]
-    best = best_of(lanes[0], axis=1, keepdims=True)
-    missing = tf.fill(tf.shape(best), float(averaged))
-    total = tf.zeros_like(best)
-    while len(lanes) > 1:
-        # Several columns may have it, as in silence.
-        is_best = lanes[0] == best
-        taken = tf.minimum(missing, tf.reduce_sum(tf.cast(is_best, tf.float32), axis=1, keepdims=True))
-        total += taken * tf.sqrt(best)
-        missing -= taken
-        # What is deeper in a column than there are turns left cannot come to the front.
-        lanes = [tf.where(is_best, behind, lane) for lane, behind in itertools.pairwise(lanes)]
-        best = best_of(lanes[0], axis=1, keepdims=True)
-    return (total + missing * tf.sqrt(best)) / averaged
+    size = 1 << max(count - 1, 0).bit_length()
+    distance = size // 2
+    while distance:
+        for low in range(size - count, size):
+            if not low & distance:
+                yield low - size + count, low - size + count + distance
+        distance //= 2

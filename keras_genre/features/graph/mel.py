@@ -14,7 +14,7 @@ from keras_genre.params import (
 )
 
 _MEL_BANDS = FEATURE_DIMS["log_mel128"]
-_BLOCKS = 4
+_BLOCKS = 8
 
 
 def mfcc13(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -22,18 +22,18 @@ def mfcc13(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, frames), float32]
     params : FrontEndParams
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 13), float32]
+    tf.Tensor [shape=(13, frames), float32]
     """
     levels = decibels(mel_power(power, params, _MEL_BANDS))
     # All but the first coefficient ignore the mean. Taken out before, it costs them no digits.
-    mean = tf.reduce_mean(levels, axis=1, keepdims=True)
-    others = filters.cosine_transform(_MEL_BANDS, FEATURE_DIMS["mfcc13"])[:, 1:]
-    return tf.concat([np.sqrt(_MEL_BANDS) * mean, tf.matmul(levels - mean, tf.constant(others))], axis=1)
+    mean = tf.reduce_mean(levels, axis=0, keepdims=True)
+    others = filters.cosine_transform(_MEL_BANDS, FEATURE_DIMS["mfcc13"])[:, 1:].T
+    return tf.concat([np.sqrt(_MEL_BANDS) * mean, tf.matmul(tf.constant(others), levels - mean)], axis=0)
 
 
 def log_mel128(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -41,12 +41,12 @@ def log_mel128(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, frames), float32]
     params : FrontEndParams
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 128), float32]
+    tf.Tensor [shape=(128, frames), float32]
     """
     levels = decibels(mel_power(power, params, _MEL_BANDS))
     return levels - tf.reduce_max(levels)
@@ -57,24 +57,24 @@ def log_mel128_levels(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(spectra, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, spectra), float32]
     params : FrontEndParams
 
     Returns
     -------
-    tf.Tensor [shape=(levels_frames_of(spectra), 128), float32]
+    tf.Tensor [shape=(128, levels_frames_of(spectra)), float32]
         In [0, 255].
     """
     levels = log_mel128(power, params)
     low, high = tf.reduce_min(levels), tf.reduce_max(levels)
     # Their products outgrow 32 bits in clips of hours.
-    spectra = tf.shape(levels, tf.int64)[0]
+    spectra = tf.shape(levels, tf.int64)[1]
     shortest, longest = LEVELS_CLIP_RANGE
     in_proportion = (2 * LEVELS_CLIP_FRAMES * spectra + LEVELS_CLIP_SPECTRA) // (2 * LEVELS_CLIP_SPECTRA)
     is_usual = (spectra >= shortest) & (spectra <= longest)
     frames = tf.where(is_usual, tf.cast(LEVELS_CLIP_FRAMES, tf.int64), tf.maximum(in_proportion, 1))
     chosen = (2 * tf.range(frames) + 1) * spectra // (2 * frames + 1)
-    return (tf.gather(levels, chosen) - low) * (255.0 / tf.maximum(high - low, 1e-6))
+    return (tf.gather(levels, chosen, axis=1) - low) * (255.0 / tf.maximum(high - low, 1e-6))
 
 
 def musicnn_mel96(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -82,25 +82,25 @@ def musicnn_mel96(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(frames, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, frames), float32]
     params : FrontEndParams
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 96), float32]
+    tf.Tensor [shape=(96, frames), float32]
         At least 0.
     """
-    damped = power * tf.constant(filters.musicnn_damping(params) ** 2)
+    damped = power * tf.constant(filters.musicnn_damping(params)[:, np.newaxis] ** 2)
     return tf.math.log(10000.0 * mel_power(damped, params, filters.MUSICNN_BANDS) + 1.0) / np.log(10.0)
 
 
 def mel_power(power: tf.Tensor, params: FrontEndParams, bands: int) -> tf.Tensor:
-    """Return the power in each mel band [shape=(frames, bands), float32]."""
+    """Return the power in each mel band [shape=(bands, frames), float32]."""
     bank = filters.mel_filters(params, bands)
     # Nearly all of the bank is zeros, so it is applied in blocks of bands, each to the bins that it covers.
     blocks = []
     for block in np.array_split(np.arange(bands), _BLOCKS):
         covered = np.flatnonzero(bank[:, block].any(axis=1))
         first, end = (covered[0], covered[-1] + 1) if covered.size else (0, 1)
-        blocks.append(tf.matmul(power[:, first:end], tf.constant(bank[first:end, block])))
-    return tf.concat(blocks, axis=1)
+        blocks.append(tf.matmul(tf.constant(bank[first:end, block].T), power[first:end]))
+    return tf.concat(blocks, axis=0)

@@ -11,6 +11,7 @@ LOUDEST_SAMPLE = 1e14
 
 # The arrays of so many frames stay in a core's cache from one operation to the next.
 _BLOCK_FRAMES = 64
+_SUMMED_ROWS = 64
 _AMIN = 1e-10
 _TOP_DECIBELS = 80.0
 _TINY = float(np.finfo(np.float32).tiny)
@@ -40,8 +41,9 @@ def power_spectrogram(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Returns
     -------
-    tf.Tensor [shape=(1 + samples // hop, 1 + fft // 2), float32]
-        Frames are centred, the ends padded with zeros.
+    tf.Tensor [shape=(1 + fft // 2, at least 1 + samples // hop), float32]
+        Frames are centred, the ends padded with zeros; silent frames follow that fill a block. One row a bin, as in
+        librosa, and whole blocks: bands are then aligned pieces of memory, on which operations take half of the time.
     """
     fft, hop = params.fft_samples, params.hop_samples
     frames = 1 + tf.size(waveform) // hop
@@ -55,13 +57,17 @@ def power_spectrogram(waveform: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     def block_power(block: tf.Tensor) -> tf.Tensor:
         start = block * _BLOCK_FRAMES * hop
-        framed = tf.signal.frame(padded[start : start + block_samples], fft, hop)
-        transform = tf.cast(tf.signal.rfft(tf.cast(framed, tf.float64) * window), tf.complex64)
-        return tf.square(tf.math.real(transform)) + tf.square(tf.math.imag(transform))
+        samples = tf.cast(tf.slice(padded, [start], [block_samples]), tf.float64)
+        transform = tf.signal.rfft(tf.signal.frame(samples, fft, hop) * window)
+        # As pairs of real numbers, because operations on complex ones go through them one by one.
+        parts = tf.cast(tf.bitcast(transform, tf.float64), tf.float32)
+        real, imaginary = tf.unstack(tf.square(tf.transpose(parts, [2, 1, 0])))
+        return real + imaginary
 
-    shape = tf.TensorSpec([_BLOCK_FRAMES, 1 + fft // 2], tf.float32)
+    shape = tf.TensorSpec([1 + fft // 2, _BLOCK_FRAMES], tf.float32)
     power = tf.map_fn(block_power, tf.range(blocks), fn_output_signature=shape)
-    return tf.reshape(power, [-1, 1 + fft // 2])[:frames]
+    is_inside = tf.cast(tf.range(blocks * _BLOCK_FRAMES) < frames, tf.float32)
+    return tf.reshape(tf.transpose(power, [1, 0, 2]), [1 + fft // 2, -1]) * is_inside
 
 
 def centroid1(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -69,13 +75,20 @@ def centroid1(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
 
     Returns
     -------
-    tf.Tensor [shape=(frames, 1), float32]
+    tf.Tensor [shape=(1, frames), float32]
         0 for silence.
     """
     magnitude = tf.sqrt(power)
-    frequencies = tf.constant(filters.bin_frequencies(params), tf.float32)
-    weighted = tf.reduce_sum(magnitude * frequencies, axis=1, keepdims=True)
-    return weighted / divisor(tf.reduce_sum(magnitude, axis=1, keepdims=True))
+    frequencies = tf.constant(filters.bin_frequencies(params)[:, np.newaxis], tf.float32)
+    return _sum_of_bins(magnitude * frequencies) / divisor(_sum_of_bins(magnitude))
+
+
+def _sum_of_bins(values: tf.Tensor) -> tf.Tensor:
+    # One sum over many rows would lose digits.
+    rows = values.shape[0]
+    pieces = tf.split(values, [_SUMMED_ROWS] * (rows // _SUMMED_ROWS) + [rows % _SUMMED_ROWS])
+    sums = tf.concat([tf.reduce_sum(piece, axis=0, keepdims=True) for piece in pieces], axis=0)
+    return tf.reduce_sum(sums, axis=0, keepdims=True)
 
 
 def divisor(norm: tf.Tensor) -> tf.Tensor:

@@ -16,17 +16,17 @@ def tagged(power: tf.Tensor, params: FrontEndParams, tagger: keras.Model) -> tf.
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(spectra, 1 + fft // 2), float32]
+    power : tf.Tensor [shape=(1 + fft // 2, spectra), float32]
     params : FrontEndParams
     tagger : keras.Model
         What `keras_genre.models.musicnn.musicnn` builds.
 
     Returns
     -------
-    tf.Tensor [shape=(frames, dims), float32]
+    tf.Tensor [shape=(dims, frames), float32]
         No frames for fewer spectra than a patch.
     """
-    spectra = musicnn_mel96(power, params)
+    spectra = tf.transpose(musicnn_mel96(power, params))
     frames = tf.maximum(0, 1 + (tf.shape(spectra)[0] - params.spectra) // params.hop_spectra)
     blocks = -(-frames // _BLOCK_PATCHES)
     offsets = tf.range(params.spectra)
@@ -39,4 +39,4 @@ def tagged(power: tf.Tensor, params: FrontEndParams, tagger: keras.Model) -> tf.
 
     shape = tf.TensorSpec([_BLOCK_PATCHES, params.dims], tf.float32)
     values = tf.map_fn(block_values, tf.range(blocks), fn_output_signature=shape)
-    return tf.reshape(values, [-1, params.dims])[:frames]
+    return tf.transpose(tf.reshape(values, [-1, params.dims])[:frames])
