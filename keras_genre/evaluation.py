@@ -83,6 +83,8 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
         "data": str(store.path),
         "versions": info.versions,
     }
+    if info.devices:
+        values["devices"] = list(info.devices)
     title = f"{info.preset} on {len(clips)} {split} clips"
     calibration = values["calibration"]
     fitted = f"{calibration['temperature']:.3f}, divided out" if calibration else "not fitted, too few validation clips"
@@ -92,6 +94,7 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
         "seed": info.params.seed,
         "data": store.path,
         "features": info.params.features,
+        **({"devices": ", ".join(info.devices)} if info.devices else {}),
         **info.versions,
     }
     files.write_text(run / named_for(PREDICTIONS, split), predictions_csv(clips, genres, probabilities))

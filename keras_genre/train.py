@@ -36,6 +36,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-TIME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--no-export", action="store_true", help="write no SavedModel into the run folder")
+    parser.add_argument(
+        "--devices",
+        metavar="NAMES",
+        help="divide every batch among devices: all (visible GPUs), or names such as GPU:0,GPU:1 (default: one)",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folder")
     recipe = parser.add_argument_group("recipe (default: the preset's)")
     recipe.add_argument("--features", metavar="KIND", help="feature kind")
@@ -140,11 +145,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from keras_genre import training
     from keras_genre.calibration import calibrate
     from keras_genre.evaluation import evaluate
+    from keras_genre.replicas import devices_named
 
     plan = training.make_plan(store, params, notes)
     for note in plan.notes:
         cli.say(f"note: {note}")
-    training.train(plan, name, out, resume=options.resume, tensorboard=options.tensorboard)
+    devices = devices_named(options.devices) if options.devices else before.devices if before else ()
+    if devices:
+        cli.say(f"devices: {', '.join(devices)}")
+    training.train(plan, name, out, resume=options.resume, tensorboard=options.tensorboard, devices=devices)
     draw_history(out)
     if found := calibrate(out):
         cli.say(
