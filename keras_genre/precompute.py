@@ -21,6 +21,7 @@ from keras_genre.encodings import ENCODINGS
 from keras_genre.errors import ParameterError
 from keras_genre.extract import Extracted, Job, LocalWorkers, Workers
 from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.places import local_path
 from keras_genre.progress import Progress, format_seconds
 from keras_genre.store import Store, StoreHeader, StoreWriter
 
@@ -133,7 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="bring every clip to this root mean square in dB of full scale, such as -17, so that its loudness does "
         "not matter (default: as loud as it is)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
+    parser.add_argument("--out", type=local_path, required=True, metavar="STORE", help="folder of the store")
     parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
     parser.add_argument(
         "--ray",

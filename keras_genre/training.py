@@ -6,7 +6,7 @@ import math
 import platform
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,7 @@ def train(
     resume: bool = False,
     tensorboard: bool = False,
     devices: Sequence[str] = (),
+    publish: Callable[[], None] = lambda: None,
 ) -> RunInfo:
     """Train a network and leave it, the best epoch of it by validation, in a run folder.
 
@@ -151,6 +152,8 @@ def train(
         Write TensorBoard logs to `out/tensorboard`.
     devices : sequence of str
         Divide every batch among these, which `replicas.devices_named` gave. Without any TensorFlow chooses one.
+    publish : callable, optional
+        Called when the files of an epoch are written: the moment to copy them elsewhere.
 
     Returns
     -------
@@ -168,10 +171,18 @@ def train(
             f"--batch-size {plan.params.batch_size} is less than one window for each of {len(devices)} devices"
         )
     with files.locked_folder(out):
-        return _train(plan, preset, out, resume, tensorboard, devices)
+        return _train(plan, preset, out, resume, tensorboard, devices, publish)
 
 
-def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool, devices: Sequence[str]) -> RunInfo:
+def _train(
+    plan: Plan,
+    preset: str,
+    out: Path,
+    resume: bool,
+    tensorboard: bool,
+    devices: Sequence[str],
+    publish: Callable[[], None],
+) -> RunInfo:
     params, store = plan.params, plan.store
     info = _describe_run(plan, preset, devices)
     _claim(out, info, resume)
@@ -210,6 +221,7 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool, 
     if plan.validation_rows:
         callbacks.append(ClipValidation(plan, model))
     callbacks += [schedule, RunKeeper(out, plan, progression, schedule)]
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: publish()))
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
     batches = training_windows(store, plan.train_rows, plan.columns, params, progression.next_epoch, fill)
