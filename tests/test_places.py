@@ -15,6 +15,7 @@ from keras_genre.errors import RunError, StoreError
 from keras_genre.places import RemotePath, local_path, place, run_folder
 from keras_genre.runs import load_model, read_history, read_run
 from keras_genre.store import open_store, validate_store
+from tuning import search
 from tuning.data import feature_stores
 
 FLAGS = ["--window-frames", "16", "--batch-size", "8", "--windows-per-clip", "3", "--set", "model.lstm_units=4"]
@@ -119,6 +120,13 @@ def test_a_store_elsewhere_is_found_by_kind_and_validated_to_the_byte(local, buc
     assert "damaged (SHA-256 differs" in validate_store(found.path)[0]
     with pytest.raises(StoreError, match=r"shard-00000\.tfrecord: damaged"):
         list(found.read())
+
+
+def test_a_search_takes_its_clips_from_there(local, bucket, tmp_path, capsys):
+    data = upload(local / "store", bucket / "store")
+    flags = ["--data", str(data), "--folds", "2", "--trials", "1", "--out", str(tmp_path / "search"), "--dry-run"]
+    assert search.main(flags) == 0
+    assert "18 clips for training and validation" in capsys.readouterr().out
 
 
 def test_what_is_not_there_or_cannot_be_reached_is_said_in_a_line(bucket, tmp_path, capsys):
