@@ -19,7 +19,7 @@ from deadly import DeadlyPath
 
 from keras_genre import precompute as command
 from keras_genre.errors import ParameterError, WorkersError
-from keras_genre.extract import Job, LocalWorkers
+from keras_genre.extract import Job, LocalWorkers, decode
 from keras_genre.params import FrontEndParams
 from keras_genre.ray_workers import ray_workers
 
@@ -66,12 +66,12 @@ def music(tmp_path_factory):
     return folder
 
 
-def start(music, out):
+def start(music, out, processes):
     # The mark by which the workers of this cluster are told from any other's.
     environment = os.environ | {"KERAS_GENRE_TEST": str(out)}
     words = [sys.executable, "-m", "keras_genre.precompute", music / "music", "--out", out, *FLAGS]
     return subprocess.Popen(
-        [*map(str, words), "--ray", "local", "--jobs", "2"],
+        [*map(str, words), "--ray", "local", "--jobs", str(processes)],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -88,12 +88,12 @@ def marked(out, words=""):
 @needs_ray
 def test_killed_workers_cost_time_and_no_byte(music, tmp_path):
     out = tmp_path / "store"
-    process = start(music, out)
+    process = start(music, out, 2)
     kills = []
 
     def kill_busy_workers():
         # Ray renames a worker after the function that it runs.
-        while process.poll() is None and len(kills) < 3:
+        while process.poll() is None and len(kills) < 2:
             for worker in marked(out, "ray::extract")[:1]:
                 os.kill(worker, signal.SIGKILL)
                 kills.append(worker)
@@ -116,7 +116,7 @@ def test_killed_workers_cost_time_and_no_byte(music, tmp_path):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_or_killed_it_goes_on_to_the_same_store_and_leaves_no_process(music, tmp_path, number):
     out = tmp_path / "store"
-    process = start(music, out)
+    process = start(music, out, 1)
     wait_for(lambda: (out / "shard-00000.json").exists() or process.poll() is not None)
     os.killpg(process.pid, number)
     _, said = process.communicate(timeout=120)
@@ -150,13 +150,13 @@ def test_a_file_that_kills_every_worker_is_the_only_one_that_fails_and_a_missing
     monkeypatch.setattr(sys.modules["only_here"], "Unknown", Unknown, raising=False)
     Unknown.__module__, Unknown.__qualname__ = "only_here", "Unknown"
     with ray_workers("local", 2) as workers:
-        first, deadly, last = workers.run(jobs)
+        first, deadly, last = workers.run(jobs, decode)
         with pytest.raises(WorkersError, match="No module named 'only_here'"):
-            next(workers.run([dataclasses.replace(jobs[0], path=Unknown(tmp_path / "0.wav"))]))
-    (expected,) = LocalWorkers(1).run(jobs[:1])
+            next(workers.run([dataclasses.replace(jobs[0], path=Unknown(tmp_path / "0.wav"))], decode))
+    (expected,) = LocalWorkers(1).run(jobs[:1], decode)
     assert deadly.error == "deadly.wav: killed the process that read it"
-    np.testing.assert_array_equal(first.frames, expected.frames)
-    np.testing.assert_array_equal(last.frames, expected.frames)
+    np.testing.assert_array_equal(first.waveform, expected.waveform)
+    np.testing.assert_array_equal(last.waveform, expected.waveform)
 
 
 @needs_ray
