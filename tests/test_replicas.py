@@ -18,7 +18,7 @@ from keras_genre.runs import load_model, read_history, read_run
 from keras_genre.train import main
 from keras_genre.training import make_plan, train
 
-PLAIN_LSTM = ModelParams(lstm_units=(8, 8), dropout=0.0)
+PLAIN_LSTM = ModelParams(lstm_units=(8,), dropout=0.0)
 IMAGES = ModelParams(family="conv2d", conv_filters=4, dense_units=8, dropout=0.0)
 SGD = {"optimizer": "sgd", "schedule": ScheduleParams("step", step_epochs=1), "epochs": 2}
 

@@ -27,6 +27,7 @@ for name, stops in (("whole", (2,)), ("resumed", (1, 2))):
         train(plan, "toy", folder / name, resume=epochs > stops[0], devices=devices)
 
 flags = ["--data", folder / "store", "--out", folder / "command", "--window-frames", "16", "--epochs", "1"]
+flags += ["--set", "model.lstm_units=4"]
 assert command.main([*map(str, flags), "--devices", "CPU:0,CPU:1", "--no-export"]) == 0
 # A run keeps its devices.
 assert command.main(["--out", str(folder / "command"), "--resume", "--epochs", "2", "--no-export"]) == 0
