@@ -101,6 +101,10 @@ class SplitLeakError(SplitError):
     """One artist group, or byte-identical audio, stands on two sides of a split."""
 
 
+class WorkersError(KerasGenreError):
+    """Workers on other machines cannot be had, or are lost."""
+
+
 class StoreError(KerasGenreError):
     """A feature store is missing, incomplete, damaged or of other parameters than wanted."""
 

@@ -12,6 +12,7 @@ from keras_genre.clips import Clip
 from keras_genre.errors import StoreError
 from keras_genre.metrics import Scores, expected_calibration_error, reliability, softmax
 from keras_genre.params import differences
+from keras_genre.places import Place, place
 from keras_genre.runs import (
     CONFUSION,
     PREDICTIONS,
@@ -28,7 +29,7 @@ from keras_genre.scoring import score_clips
 from keras_genre.store import Store, open_store
 
 
-def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> Scores:
+def evaluate(run: Path, split: str = "test", data: Place | str | None = None) -> Scores:
     """Classify the whole clips of a split and write the report into the run folder.
 
     Writes `report.json`, `report.md`, `predictions.csv`, `confusion.png` and `reliability.png`; for a split other than
@@ -40,7 +41,7 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
         The run folder.
     split : str
         `train`, `validation` or `test`.
-    data : Path or str, optional
+    data : Path, RemotePath or str, optional
         The store; the one trained on by default, with the split that the run had.
 
     Returns
@@ -66,7 +67,7 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
     expected = np.array([genres.index(clip.genre) for clip in clips])
     scores = Scores.of(genres, expected, logits.argmax(axis=1))
     notes = list(info.notes)
-    if data is not None and store.path.resolve() != Path(info.data).resolve():
+    if data is not None and store.path.resolve() != place(info.data).resolve():
         notes.append(f"the clips are of {store.path}; whether their artists are in the training data is not known")
     probabilities = softmax(logits)
     error = expected_calibration_error(probabilities, expected)
@@ -83,15 +84,18 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
         "data": str(store.path),
         "versions": info.versions,
     }
+    if info.devices:
+        values["devices"] = list(info.devices)
     title = f"{info.preset} on {len(clips)} {split} clips"
     calibration = values["calibration"]
     fitted = f"{calibration['temperature']:.3f}, divided out" if calibration else "not fitted, too few validation clips"
-    facts = {
+    facts: dict[str, object] = {
         "expected calibration error": f"{error:.3f}",
         "temperature": fitted,
         "seed": info.params.seed,
         "data": store.path,
         "features": info.params.features,
+        **({"devices": ", ".join(info.devices)} if info.devices else {}),
         **info.versions,
     }
     files.write_text(run / named_for(PREDICTIONS, split), predictions_csv(clips, genres, probabilities))
@@ -102,7 +106,7 @@ def evaluate(run: Path, split: str = "test", data: Path | str | None = None) -> 
     return scores
 
 
-def store_of_run(info: RunInfo, data: Path | str | None) -> Store:
+def store_of_run(info: RunInfo, data: Place | str | None) -> Store:
     """Open the store that a run is to be evaluated on.
 
     Without `data`, clips have the splits that they had in the run, whatever the store says now. With `data`, the

@@ -9,9 +9,10 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -27,11 +28,14 @@ THREAD_VARIABLES = (
     "TF_NUM_INTEROP_THREADS",
 )
 # One thread a process uses the cores best. A GPU is left to the process that trains or predicts.
-_WORKER_ENVIRONMENT = {
+WORKER_ENVIRONMENT = {
     **dict.fromkeys(THREAD_VARIABLES, "1"),
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_VISIBLE_DEVICES": "-1",
 }
+
+
+Ticket = TypeVar("Ticket")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,44 +117,83 @@ def _worked(job: Job, work: Callable[[np.ndarray], Extracted], least_seconds: fl
     return dataclasses.replace(found, seconds=waveform.size / rate, warnings=own)
 
 
-def extract_all(jobs: Sequence[Job], processes: int, work: Callable[[Job], Extracted] = extract) -> Iterator[Extracted]:
-    """Do `work`, `extract` or `decode`, on many files in worker processes and yield what came of them, in order.
+Work = Callable[[Job], Extracted]
 
-    A file that kills its worker (a crash in a decoder, no memory) is a failure like any other; the rest go on.
+
+class Workers(Protocol):
+    """Where jobs are done: in processes of this machine, or of others."""
+
+    def run(self, jobs: Sequence[Job], work: Work = extract) -> Iterator[Extracted]:
+        """Do `work`, `extract` or `decode`, on many files and yield what came of them, in the order of the jobs.
+
+        A file that kills its worker (a crash in a decoder, no memory) is a failure like any other; the rest go on.
+        A worker that is killed for another reason costs nothing but time.
+        """
+
+
+def killed_its_worker(job: Job) -> Extracted:
+    """Return what came of a job whose worker ended with it in hand, again and again."""
+    return Extracted(error=f"{job.name}: killed the process that read it")
+
+
+def in_order(
+    jobs: Iterable[Job], most: int, submit: Callable[[Job], Ticket], result: Callable[[Ticket], Extracted]
+) -> Iterator[Extracted]:
+    """Submit jobs and yield their results in order, with at most `most` jobs submitted at a time.
+
+    Results must not pile up in memory while the reader of them is busy.
     """
-    position = 0
-    while position < len(jobs):
-        try:
-            for result in _extract_in_pool(jobs[position:], processes, work):
-                position += 1
-                yield result
-        except BrokenProcessPool:
-            # Any of the files in flight may be the culprit: the first of them runs alone to find out.
+    waiting: collections.deque[Ticket] = collections.deque()
+    for job in jobs:
+        waiting.append(submit(job))
+        if len(waiting) >= most:
+            yield result(waiting.popleft())
+    while waiting:
+        yield result(waiting.popleft())
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalWorkers:
+    """Worker processes of this machine.
+
+    Attributes
+    ----------
+    processes : int > 0
+    """
+
+    processes: int
+
+    def run(self, jobs: Sequence[Job], work: Work = extract) -> Iterator[Extracted]:
+        """Do work as `Workers.run` says."""
+        position = 0
+        while position < len(jobs):
             try:
-                yield from _extract_in_pool(jobs[position : position + 1], 1, work)
+                for result in _extract_in_pool(jobs[position:], self.processes, work):
+                    position += 1
+                    yield result
             except BrokenProcessPool:
-                yield Extracted(error=f"{jobs[position].name}: killed the process that read it")
-            position += 1
+                # Any of the files in flight may be the culprit: the first of them runs alone to find out.
+                try:
+                    yield from _extract_in_pool(jobs[position : position + 1], 1, work)
+                except BrokenProcessPool:
+                    yield killed_its_worker(jobs[position])
+                position += 1
 
 
-def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Callable[[Job], Extracted]) -> Iterator[Extracted]:
+def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Work) -> Iterator[Extracted]:
     context = _worker_context(computing=work is extract)
-    waiting: collections.deque[concurrent.futures.Future[Extracted]] = collections.deque()
     with concurrent.futures.ProcessPoolExecutor(
         min(processes, len(jobs)), mp_context=context, initializer=end_with_parent
     ) as pool:
+
+        def submit(job: Job) -> concurrent.futures.Future[Extracted]:
+            with _settings_of_workers():
+                return pool.submit(work, job)
+
         try:
-            for job in jobs:
-                with _settings_of_workers():
-                    waiting.append(pool.submit(work, job))
-                # A bounded queue: results must not pile up in memory while the reader of them is busy.
-                if len(waiting) >= 4 * processes:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from in_order(jobs, 4 * processes, submit, concurrent.futures.Future.result)
         finally:
-            for future in waiting:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 def _worker_context(computing: bool) -> multiprocessing.context.BaseContext:
@@ -184,8 +227,8 @@ def _wait_for_parent() -> None:
 @contextlib.contextmanager
 def _settings_of_workers() -> Iterator[None]:
     """Set what a process that is started meanwhile takes over from this one."""
-    before = {name: os.environ.get(name) for name in _WORKER_ENVIRONMENT}
-    os.environ.update(_WORKER_ENVIRONMENT)
+    before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
+    os.environ.update(WORKER_ENVIRONMENT)
     # Ctrl-C on a terminal reaches the workers too: it is the parent that ends them, after the files in hand.
     signals_before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -4,6 +4,7 @@ Command: `python -m keras_genre.precompute SOURCE --features spectral33 --out ST
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import sys
@@ -18,8 +19,9 @@ from keras_genre.augmentation import copies_follow, copies_of
 from keras_genre.clips import Clip, genres_of
 from keras_genre.encodings import ENCODINGS
 from keras_genre.errors import ParameterError
-from keras_genre.extract import Extracted, Job, extract_all
+from keras_genre.extract import Extracted, Job, LocalWorkers, Workers
 from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.places import local_path
 from keras_genre.progress import Progress, format_seconds
 from keras_genre.store import Store, StoreHeader, StoreWriter
 
@@ -33,7 +35,7 @@ def precompute(
     header: StoreHeader,
     out: Path,
     *,
-    processes: int | None = None,
+    workers: Workers | None = None,
     overwrite: bool = False,
     unread: Sequence[tuple[str, str]] = (),
     min_seconds: float = DEFAULT_MIN_SECONDS,
@@ -51,8 +53,8 @@ def precompute(
         With the front end to use.
     out : Path
         The store's folder. Shards of an earlier call that are still right are kept.
-    processes : int, optional
-        Worker processes; one a core by default.
+    workers : Workers, optional
+        Where the work is done; a process a core of this machine by default.
     overwrite : bool
         Compute all anew.
     unread : sequence of (file, why)
@@ -89,7 +91,7 @@ def precompute(
             for _, members in shards
             for clip in members
         ]
-        results = extract_all(jobs, processes or os.cpu_count() or 1)
+        results = (workers or LocalWorkers(os.cpu_count() or 1)).run(jobs)
         with Progress(len(clips), "clips", done=writer.clips_done) as progress:
             for number, members in shards:
                 writer.add(number, list(_watched(results, members, progress)))
@@ -133,8 +135,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="bring every clip to this root mean square in dB of full scale, such as -17, so that its loudness does "
         "not matter (default: as loud as it is)",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="STORE", help="folder of the store")
+    parser.add_argument("--out", type=local_path, required=True, metavar="STORE", help="folder of the store")
     parser.add_argument("--jobs", type=int, metavar="N", help="worker processes (default: one a core)")
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="compute on a Ray cluster, HOST:PORT or auto, whose machines have this package and the files at the same "
+        "place; local: on one of its own on this machine, for as long as it takes",
+    )
     parser.add_argument(
         "--encoding",
         default="float32",
@@ -168,6 +176,14 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _workers(options: argparse.Namespace) -> contextlib.AbstractContextManager[Workers]:
+    if options.ray is None:
+        return contextlib.nullcontext(LocalWorkers(options.jobs or os.cpu_count() or 1))
+    from keras_genre.ray_workers import ray_workers
+
+    return ray_workers(options.ray, options.jobs)
+
+
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
@@ -188,17 +204,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         copied = ("train",) if options.augment == "train" else ("train", "validation")
         clips = copies_follow([*clips, *copies_of(clip for clip in clips if clip.split in copied)], clips)
     front_end = dataclasses.replace(FrontEndParams.of(options.features), rms_dbfs=options.rms_dbfs)
-    store = precompute(
-        found.root,
-        clips,
-        StoreHeader.of(front_end, options.encoding),
-        options.out,
-        processes=options.jobs,
-        overwrite=options.overwrite,
-        unread=found.failures,
-        min_seconds=options.min_seconds,
-        max_seconds=options.max_seconds,
-    )
+    with _workers(options) as workers:
+        store = precompute(
+            found.root,
+            clips,
+            StoreHeader.of(front_end, options.encoding),
+            options.out,
+            workers=workers,
+            overwrite=options.overwrite,
+            unread=found.failures,
+            min_seconds=options.min_seconds,
+            max_seconds=options.max_seconds,
+        )
     cli.say(
         f"{options.out}: {len(store.clips)} clips of {len(genres_of(store.clips))} genres, {sum(store.frames)} frames "
         f"of {store.header.dims}, in {format_seconds(time.monotonic() - started)}"

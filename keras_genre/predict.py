@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_genre import cli, files
 from keras_genre.errors import AudioError, ParameterError
-from keras_genre.extract import Extracted, Job, decode, extract_all
+from keras_genre.extract import Extracted, Job, LocalWorkers, decode
 from keras_genre.metrics import UNSURE_BELOW
 from keras_genre.progress import Progress
 from keras_genre.runs import read_run, require_audio_run
@@ -132,7 +132,7 @@ def predict_files(
     shortest = predictor.minimum_samples / rate
     jobs = [Job(path, str(path), rate, shortest, options.max_seconds) for path in paths if path not in failures]
     results: list[dict[str, Any]] = []
-    extracted = extract_all(jobs, options.jobs or os.cpu_count() or 1, decode)
+    extracted = LocalWorkers(options.jobs or os.cpu_count() or 1).run(jobs, decode)
     with Progress(len(paths), "files") as progress:
         for path in paths:
             result: dict[str, Any]

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_genre.encodings import Encoded
 from keras_genre.errors import StoreError
+from keras_genre.places import Place
 
 FEATURES = {
     "track": tf.io.FixedLenFeature((), tf.string),
@@ -39,7 +40,7 @@ def write_shard(path: Path, encoding: str, records: Iterable[tuple[str, Encoded]
         raise StoreError(f"{path.parent}: a shard cannot be written ({error.message})") from error
 
 
-def read_shard(path: Path, encoding: str, dims: int) -> Iterator[tuple[str, np.ndarray]]:
+def read_shard(path: Place, encoding: str, dims: int) -> Iterator[tuple[str, np.ndarray]]:
     """Read the clips of a shard as name and frames, float32 (frames, dims).
 
     Raises

@@ -54,6 +54,8 @@ class RunInfo:
         What a reader of the result must know of the data.
     versions : dict
         Of Python and the libraries.
+    devices : tuple of str
+        Those that shared the training, such as `GPU:0`; empty if none were named.
     """
 
     preset: str
@@ -65,10 +67,13 @@ class RunInfo:
     splits: dict[str, str]
     notes: tuple[str, ...]
     versions: dict[str, str]
+    devices: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of `run.json`."""
+        """Return the content of `run.json`; it speaks of devices only where some were named."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        if not self.devices:
+            del values["devices"]
         return values | {"params": to_json(self.params), "header": to_json(self.header)}
 
 
@@ -93,6 +98,7 @@ def read_run(path: Path | str) -> RunInfo:
             splits=dict(values["splits"]),
             notes=tuple(values["notes"]),
             versions=dict(values["versions"]),
+            devices=tuple(map(str, values.get("devices", ()))),
         )
     except FileNotFoundError as error:
         raise RunError(f"{path}: no run here ({RUN} is missing); train one with python -m keras_genre.train") from error

@@ -25,6 +25,7 @@ from keras_genre.clips import SPLITS, Clip, clips_to_csv, genres_of
 from keras_genre.encodings import ENCODINGS, Encoded, encode
 from keras_genre.errors import ParameterError, StoreError
 from keras_genre.params import FEATURE_COLUMNS, FrontEndParams, differences, from_json, to_json
+from keras_genre.places import Place, RemotePath, local_path, place
 
 FORMAT = 1
 MANIFEST = "store.json"
@@ -137,7 +138,7 @@ class Store:
 
     Attributes
     ----------
-    path : Path
+    path : Path or RemotePath
     header : StoreHeader
     shards : tuple of Shard
     clips : tuple of Clip
@@ -152,7 +153,7 @@ class Store:
 
     def __init__(
         self,
-        path: Path,
+        path: Place,
         header: StoreHeader,
         shards: Sequence[Shard],
         limits: Mapping[str, float],
@@ -251,13 +252,13 @@ class Store:
         }
 
 
-def open_store(path: Path | str, kind: str | None = None) -> Store:
+def open_store(path: Place | str, kind: str | None = None) -> Store:
     """Open a store, or the one for a feature kind in a folder of stores.
 
     Parameters
     ----------
-    path : Path or str
-        A store, or a folder with a store for each kind under the kind's name.
+    path : Path, RemotePath or str
+        A store, or a folder with a store for each kind under the kind's name; `gs://` and the like are read in place.
     kind : str, optional
         The kind wanted. A store that holds it as its first columns will do. Without a kind there must be one store.
 
@@ -266,9 +267,9 @@ def open_store(path: Path | str, kind: str | None = None) -> Store:
     StoreError
         If there is no store, it is unfinished or damaged, or it does not hold `kind`.
     """
-    path = Path(path)
+    path = place(path)
     if not (path / MANIFEST).is_file():
-        stores = sorted(manifest.parent for manifest in path.glob(f"*/{MANIFEST}"))
+        stores = stores_in(path)
         if not stores:
             raise StoreError(_why_no_store(path))
         opened = [_read_store(each) for each in stores]
@@ -285,7 +286,13 @@ def open_store(path: Path | str, kind: str | None = None) -> Store:
     return store
 
 
-def _why_no_store(path: Path) -> str:
+def stores_in(folder: Place) -> list[Place]:
+    """Return the stores that lie in a folder, in the order of their names."""
+    found: list[Place] = [manifest.parent for manifest in folder.glob(f"*/{MANIFEST}")]
+    return sorted(found, key=lambda store: store.name)
+
+
+def _why_no_store(path: Place) -> str:
     if not path.exists():
         return f"{path}: no such folder"
     if (path / StoreWriter.header_file).is_file():
@@ -293,7 +300,7 @@ def _why_no_store(path: Path) -> str:
     return f"{path}: no {MANIFEST} here; make a store with python -m keras_genre.precompute"
 
 
-def _read_store(path: Path) -> Store:
+def _read_store(path: Place) -> Store:
     manifest = path / MANIFEST
     values = _read_vouched(manifest)
     if values.get("format") != FORMAT:
@@ -310,7 +317,7 @@ def _read_store(path: Path) -> Store:
     return store
 
 
-def _read_vouched(path: Path) -> dict[str, Any]:
+def _read_vouched(path: Place) -> dict[str, Any]:
     """Read what `_write_vouched` wrote, if not a byte of it has changed since."""
     try:
         content = path.read_bytes()
@@ -332,7 +339,7 @@ def _vouched_text(values: dict[str, Any]) -> str:
     return files.json_text({"checksum": checksum, **values})
 
 
-def validate_store(path: Path | str) -> list[str]:
+def validate_store(path: Place | str) -> list[str]:
     """Read every byte of a store and return what is wrong with it, a line each; nothing if it is whole.
 
     Checked are the manifest's and every shard's checksum, that the records are the clips of the manifest with
@@ -349,7 +356,7 @@ def validate_store(path: Path | str) -> list[str]:
         rows = range(first, first + len(shard.clips))
         first = rows.stop
         try:
-            if files.sha256_of(file) != shard.sha256:
+            if _sha256_of(file) != shard.sha256:
                 problems.append(f"{file}: damaged (SHA-256 differs from {MANIFEST})")
                 continue
             for clip, frames in store.read(rows):
@@ -360,6 +367,10 @@ def validate_store(path: Path | str) -> list[str]:
         except StoreError as error:
             problems.append(str(error))
     return problems
+
+
+def _sha256_of(file: Place) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if isinstance(file, RemotePath) else files.sha256_of(file)
 
 
 class StoreWriter:
@@ -590,11 +601,11 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     info = commands.add_parser("info", help="print what a store holds, as JSON")
-    info.add_argument("store", type=Path)
+    info.add_argument("store", type=place)
     info.add_argument("--clips", action="store_true", help="print the clips instead, as CSV")
 
     validate = commands.add_parser("validate", help="read every byte and name what is damaged")
-    validate.add_argument("stores", type=Path, nargs="+", metavar="STORE")
+    validate.add_argument("stores", type=place, nargs="+", metavar="STORE")
 
     take = commands.add_parser(
         "import",
@@ -605,7 +616,7 @@ def make_parser() -> argparse.ArgumentParser:
         ),
     )
     take.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
-    take.add_argument("--out", type=Path, required=True, metavar="STORE")
+    take.add_argument("--out", type=local_path, required=True, metavar="STORE")
     take.add_argument("--genres", metavar="A,B,...", help="names of the labels 0, 1, ... where the file has none")
     take.add_argument("--features", metavar="KIND", help="what the features are; a name of your own for other kinds")
     take.add_argument("--columns", type=int, metavar="N", help="keep the first N values of each frame")

@@ -17,6 +17,7 @@ from keras_genre.errors import ParameterError
 from keras_genre.export import export_after_training
 from keras_genre.models.presets import DEFAULT_PRESET, PRESETS, preset
 from keras_genre.params import ScheduleParams, TrainParams, to_json, with_values
+from keras_genre.places import RunFolder, place, run_folder
 from keras_genre.progress import format_seconds
 from keras_genre.runs import RunInfo, best_epoch, read_history, read_run
 from keras_genre.store import MANIFEST, Store, open_store
@@ -32,10 +33,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.HelpFormatter
     parser.add_argument("--preset", metavar="P", help="network and recipe (default: lstm_optim); --list-presets")
     parser.add_argument("--list-presets", action="store_true", help="print the presets with their parameters")
-    parser.add_argument("--data", type=Path, metavar="STORE", help="feature store (default: the embedded one)")
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-TIME)")
+    parser.add_argument("--data", type=place, metavar="STORE", help="feature store (default: the embedded one)")
+    parser.add_argument("--out", type=place, metavar="RUN", help="run folder (default: runs/PRESET-TIME)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--no-export", action="store_true", help="write no SavedModel into the run folder")
+    parser.add_argument(
+        "--devices",
+        metavar="NAMES",
+        help="divide every batch among devices: all (visible GPUs), or names such as GPU:0,GPU:1 (default: one)",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs into the run folder")
     recipe = parser.add_argument_group("recipe (default: the preset's)")
     recipe.add_argument("--features", metavar="KIND", help="feature kind")
@@ -121,32 +127,49 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.list_presets:
         print(json.dumps({name: to_json(params) for name, params in PRESETS.items()}, indent=2))
         return cli.DONE
+    if options.resume and options.out is None:
+        raise ParameterError("--resume goes with --out RUN, the run to go on with")
+    out = options.out or RUNS / f"{options.preset or DEFAULT_PRESET}-{time.strftime('%Y%m%d-%H%M%S')}"
+    with run_folder(out) as run:
+        return _train_evaluate_export(options, run)
+
+
+def _train_evaluate_export(options: argparse.Namespace, run: RunFolder) -> int:
     started = time.monotonic()
     name = options.preset or DEFAULT_PRESET
     base = preset(name)
     before = None
     if options.resume:
-        if options.out is None:
-            raise ParameterError("--resume goes with --out RUN, the run to go on with")
-        before = read_run(options.out)
+        before = read_run(run.path)
         if options.preset and options.preset != before.preset:
             raise ParameterError(f"{options.out}: is a run of {before.preset}, not of {options.preset}")
         name, base = before.preset, before.params
     params = params_from(options, base)
-    out = options.out or RUNS / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     store, notes = _divided_store(options, params, before)
 
-    cli.say(f"{name} on {store.path}, into {out}; starting TensorFlow")
+    cli.say(f"{name} on {store.path}, into {run.shown(run.path)}; starting TensorFlow")
     from keras_genre import training
     from keras_genre.calibration import calibrate
     from keras_genre.evaluation import evaluate
+    from keras_genre.replicas import devices_named
 
     plan = training.make_plan(store, params, notes)
     for note in plan.notes:
         cli.say(f"note: {note}")
-    training.train(plan, name, out, resume=options.resume, tensorboard=options.tensorboard)
-    draw_history(out)
-    if found := calibrate(out):
+    devices = devices_named(options.devices) if options.devices else before.devices if before else ()
+    if devices:
+        cli.say(f"devices: {', '.join(devices)}")
+    training.train(
+        plan,
+        name,
+        run.path,
+        resume=options.resume,
+        tensorboard=options.tensorboard,
+        devices=devices,
+        publish=run.publish,
+    )
+    draw_history(run.path)
+    if found := calibrate(run.path):
         cli.say(
             f"temperature {found['temperature']:.3f} by {found['clips']:.0f} validation clips; calibration error there "
             f"{found['error_before']:.3f} before, {found['error_after']:.3f} after"
@@ -155,13 +178,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not store.rows_of(split):
         print("no clips to test on")
     else:
-        scores = evaluate(out, split)
+        scores = evaluate(run.path, split)
         if split == "validation":
             cli.say("note: no test clips; the validation clips chose the epoch, so this figure flatters")
         print(f"{split} {scores.sentence()}")
     if not options.no_export:
-        print(f"SavedModel: {export_after_training(out)}")
-    print(f"run folder: {out} ({format_seconds(time.monotonic() - started)})")
+        print(f"SavedModel: {run.shown(export_after_training(run.path))}")
+    run.publish()
+    print(f"run folder: {run.shown(run.path)} ({format_seconds(time.monotonic() - started)})")
     return cli.DONE
 
 
@@ -169,7 +193,7 @@ def _divided_store(options: argparse.Namespace, params: TrainParams, before: Run
     """Open the store and divide its clips; a resumed run keeps its store and its split."""
     data = options.data or (before.data if before else EMBEDDED_DATA)
     # A preset takes a lone store as it is; out of several, or where a flag says so, it must be the kind.
-    alone = (Path(data) / MANIFEST).is_file() and not options.features
+    alone = (place(data) / MANIFEST).is_file() and not options.features
     store = open_store(data, None if alone else params.features)
     if before:
         return store.with_splits(before.splits), list(before.notes)

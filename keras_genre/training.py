@@ -6,7 +6,7 @@ import math
 import platform
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from keras_genre.pipeline import (
     training_windows,
 )
 from keras_genre.progress import Progress
+from keras_genre.replicas import distribute, scope_of, strategy_of, synchronise
 from keras_genre.runs import CHECKPOINT, HISTORY, MODEL, RUN, RunInfo, best_epoch, history_to_csv, read_run, write_run
 from keras_genre.schedules import Schedule, make_schedule
 from keras_genre.scoring import ClipScorer
@@ -125,7 +126,16 @@ class Progression:
         return len(self.history)
 
 
-def train(plan: Plan, preset: str, out: Path, *, resume: bool = False, tensorboard: bool = False) -> RunInfo:
+def train(
+    plan: Plan,
+    preset: str,
+    out: Path,
+    *,
+    resume: bool = False,
+    tensorboard: bool = False,
+    devices: Sequence[str] = (),
+    publish: Callable[[], None] = lambda: None,
+) -> RunInfo:
     """Train a network and leave it, the best epoch of it by validation, in a run folder.
 
     Parameters
@@ -140,6 +150,10 @@ def train(plan: Plan, preset: str, out: Path, *, resume: bool = False, tensorboa
         the number of epochs excepted.
     tensorboard : bool
         Write TensorBoard logs to `out/tensorboard`.
+    devices : sequence of str
+        Divide every batch among these, which `replicas.devices_named` gave. Without any TensorFlow chooses one.
+    publish : callable, optional
+        Called when the files of an epoch are written: the moment to copy them elsewhere.
 
     Returns
     -------
@@ -148,15 +162,29 @@ def train(plan: Plan, preset: str, out: Path, *, resume: bool = False, tensorboa
     Raises
     ------
     RunError
-        If `out` holds something else, or a run with other parameters or data.
+        If `out` holds something else, or a run with other parameters, data or devices.
+    ParameterError
+        If a batch has fewer windows than there are devices.
     """
+    if plan.params.batch_size < len(devices):
+        raise ParameterError(
+            f"--batch-size {plan.params.batch_size} is less than one window for each of {len(devices)} devices"
+        )
     with files.locked_folder(out):
-        return _train(plan, preset, out, resume, tensorboard)
+        return _train(plan, preset, out, resume, tensorboard, devices, publish)
 
 
-def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) -> RunInfo:
+def _train(
+    plan: Plan,
+    preset: str,
+    out: Path,
+    resume: bool,
+    tensorboard: bool,
+    devices: Sequence[str],
+    publish: Callable[[], None],
+) -> RunInfo:
     params, store = plan.params, plan.store
-    info = _describe_run(plan, preset)
+    info = _describe_run(plan, preset, devices)
     _claim(out, info, resume)
 
     keras.utils.set_random_seed(params.seed)
@@ -164,17 +192,23 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
     transform = log_odds if params.model.log_odds else None
     mean, variance = frame_statistics(store, plan.train_rows, plan.columns, transform)
     fill = frame_statistics(store, plan.train_rows, plan.columns)[0] if transform else mean
-    model = build_model(
-        params.model,
-        params.window_frames,
-        plan.columns,
-        len(store.genres),
-        mean,
-        variance,
-        use_cudnn=bool(tf.config.list_physical_devices("GPU")),
-    )
-    model.compile(make_optimizer(params), make_loss(params), metrics=["accuracy"])
-    model.optimizer.build(model.trainable_variables)
+    strategy = strategy_of(devices)
+    with scope_of(strategy):
+        model = build_model(
+            params.model,
+            params.window_frames,
+            plan.columns,
+            len(store.genres),
+            mean,
+            variance,
+            use_cudnn=_all_are_gpus(devices),
+        )
+        # What fills up a batch for the devices weighs nothing, in the accuracy either.
+        accuracy = {"weighted_metrics" if strategy else "metrics": ["accuracy"]}
+        model.compile(make_optimizer(params), make_loss(params), **accuracy)
+        model.optimizer.build(model.trainable_variables)
+    if strategy:
+        synchronise(model)
     schedule = make_schedule(params.schedule, params.learning_rate)
     progression = Progression([])
     if (out / CHECKPOINT).is_file():
@@ -187,11 +221,13 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
     if plan.validation_rows:
         callbacks.append(ClipValidation(plan, model))
     callbacks += [schedule, RunKeeper(out, plan, progression, schedule)]
+    callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: publish()))
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
+    batches = training_windows(store, plan.train_rows, plan.columns, params, progression.next_epoch, fill)
     try:
         model.fit(
-            training_windows(store, plan.train_rows, plan.columns, params, progression.next_epoch, fill),
+            distribute(batches, strategy) if strategy else batches,
             epochs=params.epochs,
             initial_epoch=progression.next_epoch,
             steps_per_epoch=steps_per_epoch(len(plan.train_rows), params),
@@ -205,7 +241,13 @@ def _train(plan: Plan, preset: str, out: Path, resume: bool, tensorboard: bool) 
     return info
 
 
-def _describe_run(plan: Plan, preset: str) -> RunInfo:
+def _all_are_gpus(devices: Sequence[str]) -> bool:
+    if devices:
+        return all(name.startswith("GPU:") for name in devices)
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _describe_run(plan: Plan, preset: str, devices: Sequence[str]) -> RunInfo:
     return RunInfo(
         preset=preset,
         params=plan.params,
@@ -216,6 +258,7 @@ def _describe_run(plan: Plan, preset: str) -> RunInfo:
         splits={clip.track: clip.split for clip in plan.store.clips if clip.split},
         notes=tuple(plan.notes),
         versions=versions(),
+        devices=tuple(devices),
     )
 
 
@@ -229,6 +272,9 @@ def _claim(out: Path, info: RunInfo, resume: bool) -> None:
         changes += [
             name for name in ("header", "columns", "genres", "splits") if getattr(before, name) != getattr(info, name)
         ]
+        if before.devices != info.devices:
+            had, has = (",".join(each.devices) or "none named" for each in (before, info))
+            changes.append(f"devices: {had} -> {has}")
         if changes:
             raise RunError(f"{out}: was started with other parameters or data ({'; '.join(changes)})")
     elif any(out.iterdir()):

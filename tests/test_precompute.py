@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -15,11 +14,12 @@ import numpy as np
 import pytest
 import soundfile
 import threadpoolctl
+from deadly import DeadlyPath
 
 from keras_genre import audio, files
 from keras_genre.clips import Clip
 from keras_genre.errors import ParameterError, StoreError
-from keras_genre.extract import Job, extract_all
+from keras_genre.extract import Job, LocalWorkers
 from keras_genre.features.reference import waveform_to_frames
 from keras_genre.params import FrontEndParams
 from keras_genre.precompute import main, precompute
@@ -328,15 +328,6 @@ def test_ctrl_c_ends_it_without_a_traceback_and_it_goes_on_later(many, tmp_path)
     assert content(out) == content(finished)
 
 
-class DeadlyPath(type(pathlib.Path())):
-    """A path that kills the process which opens it, if it is named so: what a crash in a decoder does."""
-
-    def __fspath__(self):
-        if self.name.startswith("deadly"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().__fspath__()
-
-
 def test_a_file_that_kills_its_process_is_the_only_one_that_fails(tmp_path):
     names = ["0.wav", "deadly.wav", "2.wav", "3.wav"]
     for seed, name in enumerate(names):
@@ -347,7 +338,7 @@ def test_a_file_that_kills_its_process_is_the_only_one_that_fails(tmp_path):
         return dict(os.environ), signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
     before = surroundings()
-    for name, result in zip(names, extract_all(jobs, 2), strict=True):
+    for name, result in zip(names, LocalWorkers(2).run(jobs), strict=True):
         assert surroundings() == before
         if name == "deadly.wav":
             assert result.frames is None
@@ -360,7 +351,7 @@ def test_a_file_that_kills_its_process_is_a_failure_of_the_store(tmp_path):
     for seed, name in enumerate(("a", "deadly")):
         write_wav(tmp_path / f"{name}.wav", 0.3, seed=seed)
     clips = [Clip(name, "jazz", f"{name}.wav") for name in ("a", "deadly")]
-    store = precompute(DeadlyPath(tmp_path), clips, MFCC, tmp_path / "store", processes=1, min_seconds=0.1)
+    store = precompute(DeadlyPath(tmp_path), clips, MFCC, tmp_path / "store", workers=LocalWorkers(1), min_seconds=0.1)
     assert [clip.track for clip in store.clips] == ["a"]
     assert store.failures == [("deadly.wav", "killed the process that read it")]
 
@@ -369,9 +360,9 @@ def test_a_clip_gets_the_same_bits_whatever_is_computed_beside_it_and_in_how_man
     for seed in range(5):
         write_wav(tmp_path / f"{seed}.wav", 0.3 + 0.4 * seed, seed=seed)
     jobs = [Job(tmp_path / f"{seed}.wav", f"{seed}.wav", 22050, 0.1, 10.0, FrontEndParams()) for seed in range(5)]
-    together = [result.frames for result in extract_all(jobs, 1)]
-    backwards = [result.frames for result in extract_all(jobs[::-1], 3)][::-1]
-    (alone,) = [result.frames for result in extract_all(jobs[3:4], 1)]
+    together = [result.frames for result in LocalWorkers(1).run(jobs)]
+    backwards = [result.frames for result in LocalWorkers(3).run(jobs[::-1])][::-1]
+    (alone,) = [result.frames for result in LocalWorkers(1).run(jobs[3:4])]
     for one, other in zip(together, backwards, strict=True):
         np.testing.assert_array_equal(one, other)
     np.testing.assert_array_equal(alone, together[3])

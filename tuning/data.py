@@ -16,7 +16,8 @@ from keras_genre.clips import Clip
 from keras_genre.datasets import splits
 from keras_genre.errors import FolderInUseError, StoreError
 from keras_genre.params import FEATURE_COLUMNS, to_json
-from keras_genre.store import MANIFEST, Store, StoreWriter, open_store
+from keras_genre.places import Place, place
+from keras_genre.store import MANIFEST, Store, StoreWriter, open_store, stores_in
 
 LOCK_WAIT_SECONDS = 300.0
 
@@ -49,7 +50,7 @@ class SearchData:
         return store.with_clips(copies_follow(clips, originals(clips)))
 
 
-def feature_stores(path: Path, kind: str, tuned: bool) -> list[Store]:
+def feature_stores(path: Place, kind: str, tuned: bool) -> list[Store]:
     """Open the stores of a search: that for the preset's kind, and where kinds are tuned the others beside it.
 
     Raises
@@ -57,17 +58,13 @@ def feature_stores(path: Path, kind: str, tuned: bool) -> list[Store]:
     StoreError
         If there is none, or they hold different clips.
     """
-    path = Path(path)
+    path = place(path)
     if (path / MANIFEST).is_file():
         return [open_store(path)]
     first = open_store(path, kind)
     stores = [first]
     if tuned:
-        stores += [
-            open_store(manifest.parent)
-            for manifest in sorted(path.glob(f"*/{MANIFEST}"))
-            if manifest.parent.resolve() != first.path.resolve()
-        ]
+        stores += [open_store(each) for each in stores_in(path) if each.resolve() != first.path.resolve()]
     tracks = {clip.track for clip in first.clips}
     for store in stores[1:]:
         if {clip.track for clip in store.clips} != tracks:

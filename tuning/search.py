@@ -18,6 +18,7 @@ from keras_genre.datasets.options import add_split_options, apply_split_options
 from keras_genre.errors import ParameterError, SearchError
 from keras_genre.models.presets import DEFAULT_PRESET, preset
 from keras_genre.params import TrainParams, with_values
+from keras_genre.places import place
 from keras_genre.train import EMBEDDED_DATA
 from tuning.data import feature_stores
 from tuning.plan import OBJECTIVES, TUNERS, Method, SearchPlan, make_search_plan
@@ -35,7 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.formatter_class = argparse.HelpFormatter
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="search folder; goes on with one there")
     parser.add_argument("--preset", default=DEFAULT_PRESET, metavar="P", help="network and recipe (lstm_optim)")
-    parser.add_argument("--data", type=Path, default=EMBEDDED_DATA, metavar="STORE", help="(the embedded one)")
+    parser.add_argument("--data", type=place, default=EMBEDDED_DATA, metavar="STORE", help="(the embedded one)")
     parser.add_argument("--tuner", choices=TUNERS, default="random", help="(random)")
     parser.add_argument("--trials", type=int, metavar="N", help="at most (20; under Hyperband those of one iteration)")
     parser.add_argument(

@@ -14,6 +14,7 @@ from keras_genre.errors import SearchError
 from keras_genre.metrics import wilson_interval
 from keras_genre.models.presets import preset
 from keras_genre.params import ScheduleParams, TrainParams, to_json
+from keras_genre.places import Place
 from keras_genre.runs import HISTORY, REPORT, read_history
 from keras_genre.store import Store
 from tuning.plan import SearchPlan
@@ -24,7 +25,7 @@ from tuning.space import flat, text_of
 BEST_RESULT = "best.json"
 
 
-def flags_of(preset_name: str, params: TrainParams, data: Path | None = None) -> list[str]:
+def flags_of(preset_name: str, params: TrainParams, data: Place | None = None) -> list[str]:
     """Return the flags with which `keras_genre.train` trains with these parameters."""
     before, after = flat(to_json(preset(preset_name))), flat(to_json(params))
     flags = ["--preset", preset_name]
@@ -36,7 +37,7 @@ def flags_of(preset_name: str, params: TrainParams, data: Path | None = None) ->
     return flags
 
 
-def top_lines(plan: SearchPlan, trials: Sequence[TrialRecord], data: Path | None) -> list[str]:
+def top_lines(plan: SearchPlan, trials: Sequence[TrialRecord], data: Place | None) -> list[str]:
     """Return a line of flags for each trial."""
     return [shlex.join(flags_of(plan.preset, plan.space.params_with(trial.values), data)) for trial in trials]
 
