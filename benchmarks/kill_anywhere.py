@@ -32,6 +32,7 @@ import numpy as np
 import soundfile
 
 from benchmarks.front_end import RATE, made_up_music
+from benchmarks.processes import usage
 from benchmarks.search_runs import trials_of
 from keras_genre import cli, files
 from keras_genre.progress import Progress
@@ -219,19 +220,6 @@ def _start(arguments: list[str], log: Path) -> int:
         os._exit(status)
 
 
-def _processor_seconds(session: int) -> float:
-    """Return the processor time that the processes of a session have used, ended children included."""
-    ticks = 0
-    for entry in os.scandir("/proc"):
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):
-                # The name, in parentheses, may hold anything.
-                fields = Path(entry.path, "stat").read_text().rpartition(")")[2].split()
-                if int(fields[3]) == session:
-                    ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 def _watch(child: int, until_seconds: float = float("inf")) -> tuple[int | None, float]:
     """Wait until a command has ended or used so much processor time.
 
@@ -247,7 +235,7 @@ def _watch(child: int, until_seconds: float = float("inf")) -> tuple[int | None,
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status), used
-        used = max(used, _processor_seconds(child))
+        used = max(used, usage(child).seconds)
         time.sleep(random.uniform(0.0, 2 * POLL_SECONDS))
     return None, used
 
