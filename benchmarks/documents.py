@@ -16,6 +16,7 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 DOCUMENTS = (
     "README.md",
     "docs/results.md",
+    "docs/reliability.md",
     "saved_models/gtzan10/README.md",
     "saved_models/gtzan10_scratch/README.md",
 )

@@ -674,7 +674,9 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(TARGETS)}")
     if options.work:
         first, last = map(int, options.work.split("-"))
-        _limit_memory()
+        if options.targets[0] != "server":
+            # The server would inherit it, and TensorFlow aborts where addresses run out.
+            _limit_memory()
         for result in work(options.targets[0], options.seed, range(first, last + 1)):
             print(json.dumps(result), flush=True)
         return cli.DONE

@@ -12,6 +12,8 @@ from keras_genre import files
 from keras_genre.metrics import Scores, wilson_interval
 
 TRAIN_COLOUR, VALIDATION_COLOUR = "#1f5a99", "#d1661f"
+READABLE_NAMES = 80
+"""Genres that are named on an axis; of more of them, every second, third, ..."""
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -77,9 +79,11 @@ def confusion_figure(scores: Scores, title: str) -> Figure:
     axes = figure.add_subplot(xlabel="predicted", ylabel="true", title=title)
     shares = scores.confusion / np.maximum(scores.confusion.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    places = range(len(scores.genres))
-    axes.set_xticks(places, scores.genres, rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(places, scores.genres)
+    places = range(0, len(scores.genres), -(-len(scores.genres) // READABLE_NAMES))
+    # A dollar sign in a name begins no formula.
+    names = [scores.genres[place] for place in places]
+    axes.set_xticks(places, names, rotation=45, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(places, names, parse_math=False)
     # Numbers in more cells than this cannot be read.
     if len(scores.genres) <= 30:
         for (row, column), count in np.ndenumerate(scores.confusion):
@@ -112,10 +116,10 @@ def reliability_figure(parts: Sequence[dict[str, float]], title: str) -> Figure:
 def scores_table(scores: Scores) -> str:
     """Return precision, recall, F1 and clips of each genre as a Markdown table."""
     lines = ["| genre | precision | recall | F1 | clips |", "|---|---|---|---|---|"]
-    lines += [
-        f"| {genre} | {row['precision']:.2f} | {row['recall']:.2f} | {row['f1']:.2f} | {row['clips']} |"
-        for genre, row in scores.per_genre().items()
-    ]
+    for genre, row in scores.per_genre().items():
+        # A bar would end the cell.
+        name = genre.replace("|", "&#124;")
+        lines.append(f"| {name} | {row['precision']:.2f} | {row['recall']:.2f} | {row['f1']:.2f} | {row['clips']} |")
     return "\n".join(lines)
 
 

@@ -215,6 +215,7 @@ def _train(
         progression = load_checkpoint(out / CHECKPOINT, model)
         schedule.state = progression.schedule
     if progression.next_epoch >= params.epochs:
+        _require_whole(out)
         return info
 
     callbacks: list[keras.callbacks.Callback] = []
@@ -238,6 +239,9 @@ def _train(
         )
     except (tf.errors.DataLossError, tf.errors.NotFoundError) as error:
         raise StoreError(f"{store.path}: damaged ({error.message})") from error
+    if not (out / RUN).is_file():
+        write_run(out, info)
+    _require_whole(out)
     return info
 
 
@@ -280,6 +284,19 @@ def _claim(out: Path, info: RunInfo, resume: bool) -> None:
     elif any(out.iterdir()):
         raise RunError(f"{out}: is not empty and holds no run; name another --out")
     write_run(out, info)
+
+
+def _require_whole(out: Path) -> None:
+    """Refuse a run of which a file is gone that the training had written.
+
+    Raises
+    ------
+    RunError
+        Naming the file.
+    """
+    for name in (MODEL, HISTORY, CHECKPOINT):
+        if not (out / name).is_file():
+            raise RunError(f"{out / name}: was removed after it was written; train again into another --out")
 
 
 class ClipValidation(keras.callbacks.Callback):

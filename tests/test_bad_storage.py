@@ -14,7 +14,7 @@ import soundfile
 from toys import toy_params
 
 from keras_genre import evaluate, export, files, precompute, predict, store, train
-from keras_genre.errors import FolderInUseError, FolderLostError, KerasGenreError
+from keras_genre.errors import FolderInUseError, FolderLostError, KerasGenreError, RunError
 from keras_genre.runs import load_model, read_history, read_run
 from keras_genre.store import open_store, validate_store
 from keras_genre.training import make_plan
@@ -190,6 +190,45 @@ def test_a_training_whose_folder_is_moved_does_not_end_as_if_all_were_well(toy_s
     with pytest.raises((KerasGenreError, OSError), match=str(out)):
         train_run(make_plan(toy_store, toy_params(epochs=15)), "toy", out)
     remover.join()
+
+
+@pytest.mark.parametrize("name", ["run.json", "model.keras", "history.csv", "checkpoint.npz"])
+def test_a_file_that_is_removed_while_a_training_runs_is_there_in_the_end_or_named(toy_store, name, tmp_path):
+    from keras_genre.training import train as train_run
+
+    out = tmp_path / "run"
+
+    def remove() -> None:
+        while not (out / "checkpoint.npz").exists():
+            time.sleep(0.001)
+        (out / name).unlink()
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    try:
+        info = train_run(make_plan(toy_store, toy_params(epochs=6)), "toy", out)
+    except RunError as error:
+        assert name == "model.keras"
+        assert f"{out / name}: was removed" in str(error)
+    else:
+        assert {"run.json", "model.keras", "history.csv", "checkpoint.npz"} <= files_below(out)
+        assert read_run(out) == info
+    remover.join()
+
+
+@pytest.mark.parametrize("name", ["model.keras", "history.csv"])
+def test_a_finished_run_that_has_lost_a_file_is_not_gone_on_with_as_if_it_were_whole(toy_store, run, name, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    with pytest.raises(RunError, match=f"{tmp_path / 'run' / name}: was removed"):
+        resume(toy_store, tmp_path / "run")
+
+
+def resume(toy_store, run: Path):
+    from keras_genre.training import train as train_run
+
+    info = read_run(run)
+    return train_run(make_plan(toy_store, info.params, info.notes), info.preset, run, resume=True)
 
 
 def test_a_store_whose_folder_is_removed_is_not_finished(music, tmp_path, capfd):

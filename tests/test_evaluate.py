@@ -51,7 +51,12 @@ def test_the_report_is_complete_and_agrees_with_itself(run, capsys):
         assert max(shares, key=shares.get) == row["predicted"]
         assert int(row["correct"]) == (row["expected"] == row["predicted"])
     assert (run / "confusion.png").read_bytes().startswith(b"\x89PNG")
-    assert "made up" in (run / "report.md").read_text()
+    text = (run / "report.md").read_text()
+    assert "made up" in text
+    # What repeats the figure.
+    assert f"\n- seed: {report['seed']}\n" in text
+    for name in ("python", "keras_genre", "tensorflow", "keras", "numpy"):
+        assert f"\n- {name}: {report['versions'][name]}\n" in text
 
 
 def test_other_splits_have_files_of_their_own(run, capsys):

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import os
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -87,9 +88,9 @@ def index(source: Path | str) -> Index:
 def index_folder(root: Path | str) -> Index:
     """List the clips of a folder of genre folders, such as `root/rock/a.mp3`.
 
-    The genre is the name of the folder directly below `root`; files in deeper folders count too. Symbolic
-    links are followed, except to a folder that the link itself lies in. Hidden files and files of other kinds
-    are passed over (`strays`). A clip's track is the file's name without suffix where that is
+    The genre is the name of the folder directly below `root`, its accents composed; files in deeper folders count
+    too. Symbolic links are followed, except to a folder that the link itself lies in. Hidden files and files of other
+    kinds are passed over (`strays`). A clip's track is the file's name without suffix where that is
     unique, else its relative path without suffix.
 
     Parameters
@@ -119,11 +120,16 @@ def index_folder(root: Path | str) -> Index:
             f"files are recognised by their suffix: {', '.join(sorted(audio.AUDIO_EXTENSIONS))}"
         )
     candidates = [
-        Clip(track=track, genre=file.partition("/")[0], file=file)
+        Clip(track=track, genre=genre_name(file.partition("/")[0]), file=file)
         for file, track in zip(listing.audio, _track_names(listing.audio), strict=True)
     ]
     clips, failures = measure(root, candidates)
     return Index(root, clips, sorted(failures + listing.failures), listing.strays)
+
+
+def genre_name(text: str) -> str:
+    """Return a genre's name in composed characters (NFC): some systems decompose the names of files."""
+    return unicodedata.normalize("NFC", text)
 
 
 def index_csv(path: Path | str) -> Index:
@@ -157,7 +163,7 @@ def index_csv(path: Path | str) -> Index:
             raise DatasetError(f"{path}, line {line}: split {split!r} is none of {', '.join(SPLITS)}")
         clip = Clip(
             track=row["track"],
-            genre=row["genre"],
+            genre=genre_name(row["genre"]),
             file=row["file"],
             group=_group_in(row),
             split=split,

@@ -262,7 +262,7 @@ def check_split(clips: Iterable[Clip], allow_shared_groups: bool = False, allow_
     Returns
     -------
     list of str
-        Warnings, each a sentence: exceptions made, and clips whose group is unknown.
+        Warnings, each a sentence: exceptions made, recordings under several genres, and clips whose group is unknown.
 
     Raises
     ------
@@ -297,6 +297,12 @@ def check_split(clips: Iterable[Clip], allow_shared_groups: bool = False, allow_
         warnings.append(
             f"{', '.join(inseparable)}: the clips of each are of one artist group and stand on several sides "
             "all the same; figures on such a genre say nothing of other artists."
+        )
+    if torn := _under_several_genres(clips):
+        warnings.append(
+            f"{_count(len(torn), 'recording')} under several genres, byte for byte: "
+            f"{_named([' and '.join(_in_genre(clip) for clip in members) for members in torn])}; "
+            "leave out all but the right one."
         )
     unknown = sum(not clip.group for clip in clips)
     if unknown and len({clip.split for clip in clips}) > 1:
@@ -404,6 +410,20 @@ def _across(clips: Iterable[Clip], key: Callable[[Clip], str]) -> dict[str, list
         if key(clip):
             members.setdefault(key(clip), []).append(clip)
     return {value: members[value] for value in sorted(members) if len({clip.split for clip in members[value]}) > 1}
+
+
+def _under_several_genres(clips: Iterable[Clip]) -> list[list[Clip]]:
+    """Return the clips of each recording that has several genres."""
+    members: dict[str, list[Clip]] = {}
+    for clip in clips:
+        if clip.sha256:
+            members.setdefault(clip.sha256, []).append(clip)
+    torn = [sorted(each, key=lambda clip: clip.track) for each in members.values() if len({c.genre for c in each}) > 1]
+    return sorted(torn, key=lambda each: each[0].track)
+
+
+def _in_genre(clip: Clip) -> str:
+    return clip.file or f"{clip.track} of {clip.genre}"
 
 
 def _shared_groups(clips: Sequence[Clip]) -> tuple[dict[str, list[Clip]], list[str]]:
