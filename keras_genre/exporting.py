@@ -218,11 +218,12 @@ def labels_text(params: SavedModelParams) -> str:
 def serving_graph(networks: Sequence[keras.Model], params: SavedModelParams) -> ServingGraph:
     """Put networks and the front ends that their parameters name together."""
     rate = params.sample_rate_hz
-    members: list[Member] = []
-    for network, member in zip(networks, params.members, strict=True):
-        # What only the first one's `embeddings` gives, the others need not compute.
-        front_end = with_embeddings(member.front_end) if member.front_end and not members else member.front_end
-        members.append(Member(network, member, FrontEnd(front_end) if front_end else None, rate))
+    kinds = dict.fromkeys(with_embeddings(member.front_end) for member in params.members if member.front_end)
+    front_ends = {kind: FrontEnd(kind) for kind in kinds}
+    members = [
+        Member(network, member, front_ends[with_embeddings(member.front_end)] if member.front_end else None, rate)
+        for network, member in zip(networks, params.members, strict=True)
+    ]
     return ServingGraph(members, params, (lambda encoded: decode_pcm16(encoded, rate)) if rate else None)
 
 

@@ -44,7 +44,8 @@ class Member:
         Input (batch, window_frames, dims), output logits (batch, genres); runs on a CPU.
     params : MemberParams
     front_end : FrontEnd, optional
-        Its first columns are the features of `params`, for `embeddings` the rest are what they are made of.
+        Its first columns are the features of `params`, for `embeddings` the rest are what they are made of. Members
+        that share it share what it computes.
     sample_rate_hz : int > 0, optional
         Of the waveforms, which are resampled if the front end takes another; needed with a front end.
     """
@@ -57,6 +58,7 @@ class Member:
         sample_rate_hz: int | None = None,
     ):
         self.params = params
+        self.front_end = front_end
         self.layers = [network] if front_end is None else [network, front_end]
         self._network = network
         if front_end is not None:
@@ -168,11 +170,15 @@ class ServingGraph:
     def _classify_waveform(self, waveform: tf.Tensor) -> Outputs:
         params = self._params
         waveform = _finite(_with_samples(waveform, params.minimum_samples, params.window_frames))
+        frames: dict[FrontEnd | None, tf.Tensor] = {}
+        for member in self._members:
+            if member.front_end not in frames:
+                frames[member.front_end] = member.frames_of(waveform)
         first, *others = self._members
-        windows, starts = first.window_logits(first.frames_of(waveform)[..., : params.dims])
+        windows, starts = first.window_logits(frames[first.front_end][..., : params.dims])
         clip, spans = tf.reduce_mean(windows, axis=1), first.seconds_of(starts)
         for other in others:
-            logits, starts = other.window_logits(other.frames_of(waveform)[..., : other.params.dims])
+            logits, starts = other.window_logits(frames[other.front_end][..., : other.params.dims])
             clip += tf.reduce_mean(logits, axis=1)
             windows += tf.matmul(_shares(spans, other.seconds_of(starts)), logits)
         divisor = len(self._members) * params.temperature
