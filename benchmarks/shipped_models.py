@@ -37,7 +37,7 @@ MODELS = ("gtzan10", "gtzan10_scratch")
 TAGS, MEL = "gtzan_taggrams", "gtzan_logmel"
 PRESETS = {TAGS: "transfer", MEL: "short_chunk_cnn"}
 FOLDS = DATA_SETS[TAGS].folds
-SCRATCH_SEEDS = range(5)
+SCRATCH_SEEDS = range(3)
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 RMS_DBFS = -17.0
