@@ -9,6 +9,7 @@ anything else: another exception, the end of the process, more than 5 s of proce
 """
 
 import argparse
+import atexit
 import collections
 import contextlib
 import dataclasses
@@ -451,8 +452,9 @@ def _server(folder: Path) -> Feed:
     from benchmarks.serving_load import Server
 
     model = Path(os.environ["HOSTILE_INPUT_MODEL"])
-    # It ends with the group of this process.
     server = Server(model, ["--body-seconds", "2"]).__enter__()
+    # It ends with this process; if that is killed, with its group.
+    atexit.register(server.__exit__)
 
     def feed(content: bytes) -> None:
         content = content.replace(b"{model}", model.resolve().name.encode())

@@ -227,7 +227,8 @@ class Server:
     def __init__(self, model: Path, flags: Sequence[str]):
         command = [sys.executable, "-m", "keras_genre.serve", "--model", str(model), "--port", "0", *flags]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self._process = subprocess.Popen(command, stderr=self._log)
+        # The output of this process is for results, and whoever reads them waits until nobody can write any more.
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._log)
         self.memory: list[tuple[float, float, float]] = []
         self._stopped = threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
