@@ -8,14 +8,20 @@ The preset itself is taken from the results of `benchmarks.seed_systems` where t
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import seed_systems
-from benchmarks.seed_systems import clip_hits, finished, import_source, paired_difference, run_missing
+from benchmarks.seed_systems import (
+    add_run_flags,
+    clip_hits,
+    finished,
+    import_source,
+    paired_difference,
+    run_missing,
+)
 from benchmarks.systems import DATA_SETS, Task
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
@@ -63,13 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("preset", choices=DATA)
     parser.add_argument("--source", type=Path, metavar="FILE.npz", help="the features of the data set")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N - 1")
-    parser.add_argument(
-        "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time, a thread each"
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept")
-    parser.add_argument("--stores", type=Path, default=Path("data/benchmarks"), metavar="FOLDER", help="of --source")
-    parser.add_argument("--table-only", action="store_true", help="make the table of the results there are")
+    add_run_flags(parser, RESULTS)
     return parser
 
 

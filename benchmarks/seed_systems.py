@@ -37,17 +37,22 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("benchmarks.seed_systems", "Compare every system of the original with its peers.")
     parser.add_argument("--data-set", choices=DATA_SETS, default="embedded")
     parser.add_argument("--source", type=Path, metavar="FILE.npz", help="the features, for data sets not embedded here")
+    parser.add_argument(
+        "--systems", nargs="+", metavar="S", help="only these (preset:NAME, pytorch:NAME, svm:NAME, chance)"
+    )
+    add_run_flags(parser, RESULTS)
+    return parser
+
+
+def add_run_flags(parser: argparse.ArgumentParser, results: Path) -> None:
+    """Add the flags that say how often `run_missing` runs what, and where the results are kept."""
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N - 1")
     parser.add_argument(
         "--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="runs at a time, a thread each"
     )
-    parser.add_argument(
-        "--systems", nargs="+", metavar="S", help="only these (preset:NAME, pytorch:NAME, svm:NAME, chance)"
-    )
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where results are kept")
+    parser.add_argument("--results", type=Path, default=results, metavar="FOLDER", help="where results are kept")
     parser.add_argument("--stores", type=Path, default=Path("data/benchmarks"), metavar="FOLDER", help="of --source")
     parser.add_argument("--table-only", action="store_true", help="make the tables of the results there are")
-    return parser
 
 
 @cli.command
