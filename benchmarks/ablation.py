@@ -14,18 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import seed_systems
-from benchmarks.seed_systems import (
-    add_run_flags,
-    clip_hits,
-    finished,
-    import_source,
-    paired_difference,
-    run_missing,
-)
+from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, paired_difference
+from benchmarks.seed_systems import add_run_flags, finished, import_source, run_missing
 from benchmarks.systems import DATA_SETS, Task
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
-from keras_genre.metrics import wilson_interval
 
 RESULTS = Path(__file__).resolve().parent / "results" / "ablation"
 
@@ -121,18 +114,11 @@ def summarise(systems: dict[str, str], rows: Sequence[dict[str, Any]], command: 
         hits = clip_hits(rows, system)
         if not len(hits):
             continue
-        seeds = len(hits)
-        clips = hits.mean(axis=0)
-        low, high = wilson_interval(float(clips.sum()), len(clips))
-        shared = clip_hits([row for row in rows if row["seed"] < seeds], base)
+        shared = clip_hits([row for row in rows if row["seed"] < len(hits)], base)
         variants[name] = {
             "changes": system.removeprefix(base).strip(),
-            "accuracy": float(clips.mean()),
-            "accuracy_95_low": low,
-            "accuracy_95_high": high,
-            "seeds": seeds,
-            "clips": len(clips),
-            "over_preset": paired_difference(clips, shared.mean(axis=0)) if system != base else None,
+            **accuracy_of(hits),
+            "over_preset": paired_difference(hits.mean(axis=0), shared.mean(axis=0)) if system != base else None,
         }
     return {"title": title, "command": command, "date": max(row["date"] for row in rows), "variants": variants}
 
@@ -142,14 +128,11 @@ def table(summary: dict[str, Any]) -> str:
     lines = [
         f"Made by `{summary['command']}`, {summary['date']}: {summary['title']}.",
         "",
-        "| variant | accuracy | 95 % interval | seeds | over the preset, same seeds |",
+        "| variant | accuracy | 95 % interval | seeds (deviation) | over the preset, same seeds |",
         "|---|---:|---:|---:|---:|",
     ]
     for name, row in summary["variants"].items():
-        over = row["over_preset"]
-        difference = f"{over['difference']:+.3f} ({over['low']:+.3f} to {over['high']:+.3f})" if over else ""
-        interval = f"{row['accuracy_95_low']:.3f} to {row['accuracy_95_high']:.3f}"
-        lines.append(f"| {name} | {row['accuracy']:.3f} | {interval} | {row['seeds']} | {difference} |")
+        lines.append(f"| {' | '.join([name, *accuracy_cells(row), difference_cell(row['over_preset'])])} |")
     clips = next(iter(summary["variants"].values()))["clips"]
     lines += ["", f"{clips} clips, each tested once a seed."]
     return "\n".join(lines) + "\n"

@@ -9,7 +9,6 @@ The tables are made of these lines alone.
 import argparse
 import concurrent.futures
 import json
-import math
 import multiprocessing
 import os
 import sys
@@ -20,11 +19,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, paired_difference
 from benchmarks.systems import DATA_SETS, DataSet, Task, fingerprint, has_seeds, run, systems_of, threads_of_worker
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
 from keras_genre.extract import end_with_parent
-from keras_genre.metrics import Z_95, wilson_interval
 from keras_genre.progress import Progress
 from keras_genre.store import MANIFEST
 
@@ -190,32 +189,20 @@ def finished(lines: Path, tasks: Iterable[Task]) -> list[dict[str, Any]]:
 
 
 def summarise(data_set: DataSet, rows: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
-    """Return the figures of every system, as JSON values.
-
-    A clip's hit rate is the share of seeds that found its genre. The accuracy is the mean over clips; its 95 % interval
-    is Wilson's for that many clips, so it speaks of other clips, not of other seeds, whose deviation stands beside it.
-    The difference to the twin is paired clip by clip.
-    """
+    """Return the figures of every system, as JSON values; the difference to the twin is paired clip by clip."""
     hits = {system: clip_hits(rows, system) for system in dict.fromkeys(row["system"] for row in rows)}
     systems = {}
     for system, by_seed in hits.items():
         mine = [row for row in rows if row["system"] == system]
-        clips = by_seed.mean(axis=0)
-        low, high = wilson_interval(float(clips.sum()), len(clips))
         systems[system] = {
-            "accuracy": float(clips.mean()),
-            "accuracy_95_low": low,
-            "accuracy_95_high": high,
-            "seeds": len(by_seed),
-            "seed_deviation": float(by_seed.mean(axis=1).std(ddof=1)) if len(by_seed) > 1 else None,
-            "clips": len(clips),
+            **accuracy_of(by_seed),
             "parameters": mine[0]["parameters"],
             "epochs": float(np.median([row["epochs"] for row in mine])),
             "seconds": float(np.median([row["seconds"] for row in mine])),
         }
         twin = hits.get(system.replace("preset:", "pytorch:"))
         if system.startswith("preset:") and twin is not None and twin.shape[1] == by_seed.shape[1]:
-            systems[system]["over_twin"] = paired_difference(clips, twin.mean(axis=0))
+            systems[system]["over_twin"] = paired_difference(by_seed.mean(axis=0), twin.mean(axis=0))
     return {
         "title": data_set.title,
         "folds": data_set.folds,
@@ -223,34 +210,6 @@ def summarise(data_set: DataSet, rows: Sequence[dict[str, Any]], command: str) -
         "date": max(row["date"] for row in rows),
         "systems": systems,
     }
-
-
-def clip_hits(rows: Sequence[dict[str, Any]], system: str) -> np.ndarray:
-    """Return which clips a system found: 0 or 1, (seeds, clips), the clips of all folds one after the other.
-
-    Seeds whose folds are not all there are left out.
-    """
-    runs = {(row["seed"], row["fold"]): row for row in rows if row["system"] == system}
-    folds = sorted({fold for _, fold in runs})
-    whole = [seed for seed in sorted({seed for seed, _ in runs}) if all((seed, fold) in runs for fold in folds)]
-    return np.array(
-        [
-            [
-                float(a == b)
-                for fold in folds
-                for a, b in zip(runs[seed, fold]["expected"], runs[seed, fold]["predicted"], strict=True)
-            ]
-            for seed in whole
-        ]
-    )
-
-
-def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Return the mean of `ours - theirs`, clip by clip, with its 95 % interval by the normal distribution."""
-    difference = ours - theirs
-    spread = Z_95 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
-    mean = float(difference.mean())
-    return {"difference": mean, "low": mean - spread, "high": mean + spread}
 
 
 def table(summary: dict[str, Any]) -> str:
@@ -263,13 +222,12 @@ def table(summary: dict[str, Any]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in summary["systems"].items():
-        seeds = f"{row['seeds']} ({row['seed_deviation']:.3f})" if row["seed_deviation"] is not None else "-"
-        over = row.get("over_twin")
-        twin = f"{over['difference']:+.3f} ({over['low']:+.3f} to {over['high']:+.3f})" if over else ""
+        accuracy, interval, seeds = accuracy_cells(row)
+        over = difference_cell(row.get("over_twin"))
         size = f"{row['parameters']:,}".replace(",", " ") if row["parameters"] else ""
         epochs = f"{row['epochs']:.0f}" if row["epochs"] else ""
-        interval = f"{row['accuracy_95_low']:.3f} to {row['accuracy_95_high']:.3f}"
-        cells = [name, f"{row['accuracy']:.3f}", interval, seeds, twin, size, epochs, f"{row['seconds']:.0f} s"]
+        cells = [name, accuracy, interval, seeds if row["seeds"] > 1 else "-", over, size, epochs]
+        cells.append(f"{row['seconds']:.0f} s")
         lines.append(f"| {' | '.join(cells)} |")
     clips = next(iter(summary["systems"].values()))["clips"]
     lines += ["", f"{clips} clips, each tested once a seed. Time: median of a run on one thread, training and scoring."]

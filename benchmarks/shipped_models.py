@@ -1,8 +1,8 @@
 """Train, calibrate, export and measure the models that the repository ships.
 
 Command: `python -m benchmarks.shipped_models MODEL --taggrams FILE.npz --log-mel FILE.npz [--audio FOLDER]`; `MODEL` is
-`gtzan10`, the mean of a network on tag activations and one on log-mel spectra, or `gtzan10_scratch`, the mean of
-networks on log-mel spectra, which differ in their seeds alone.
+`gtzan10`, the mean of networks on tag activations and on log-mel spectra, or `gtzan10_scratch`, the mean of networks
+on log-mel spectra alone. Networks of one kind differ in their seeds.
 
 It goes on where it was interrupted. The files are described in docs/results.md. `FOLDER` holds audio files by track
 name, as `blues.00000.flac`, of which those outside the training split are labelled and counted.
@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.seed_systems import import_source, paired_difference
+from benchmarks.accuracies import paired_difference
+from benchmarks.seed_systems import import_source
 from benchmarks.systems import DATA_SETS, REPOSITORY
 from keras_genre import cli, files
 from keras_genre.datasets import lists, splits
@@ -37,7 +38,10 @@ MODELS = ("gtzan10", "gtzan10_scratch")
 TAGS, MEL = "gtzan_taggrams", "gtzan_logmel"
 PRESETS = {TAGS: "transfer", MEL: "short_chunk_cnn"}
 FOLDS = DATA_SETS[TAGS].folds
-SCRATCH_SEEDS = range(3)
+SEEDS = {TAGS: range(5), MEL: range(3)}
+"""Of the networks of `gtzan10`."""
+SCRATCH_SEEDS = range(5)
+"""Of those of `gtzan10_scratch`, which have a million parameters together."""
 RESULTS = REPOSITORY / "benchmarks" / "results"
 
 RMS_DBFS = -17.0
@@ -90,26 +94,27 @@ def transfer_and_scratch(tags: Store, mel: Store, work: Path, out: Path) -> str:
     from keras_genre.exporting import export_saved_model
 
     numbers = _fold_numbers(tags)
-    members = [
-        calibrated_member(tags, numbers, PRESETS[TAGS], work, rms_dbfs=RMS_DBFS),
-        calibrated_member(mel, numbers, PRESETS[MEL], work),
+    recipes = [
+        calibrated(tags, numbers, PRESETS[TAGS], SEEDS[TAGS], work, rms_dbfs=RMS_DBFS),
+        calibrated(mel, numbers, PRESETS[MEL], SEEDS[MEL], work),
     ]
-    shared = [track for track in numbers if all(track in member.logits for member in members)]
+    shared = [track for track in numbers if all(track in recipe.logits for recipe in recipes)]
     labels = np.array([tags.genres.index(track.split(".")[0]) for track in shared])
-    each = [np.stack([member.logits[track] for track in shared]) for member in members]
-    mean = np.mean(each, axis=0)
+    # (networks, clips, genres)
+    networks = [np.stack([recipe.logits[track] for track in shared], axis=1) for recipe in recipes]
+    mean = np.concatenate(networks).mean(axis=0)
     temperature = fit_temperature(mean, labels)
-    runs = [member.run for member in members]
+    runs = [run for recipe in recipes for run in recipe.runs]
     cli.say(export_saved_model(runs, out, replace=True, temperature=temperature).sentence())
-    hits = _hits(mean, labels)
     alone = "; ".join(
-        f"`{PRESETS[name]}` {_hits(logits, labels).mean():.3f}, "
-        f"the mean over it {_difference(hits, _hits(logits, labels))}"
-        for name, logits in zip((TAGS, MEL), each, strict=True)
+        f"{len(logits)} of `{PRESETS[name]}` {_hits(logits.mean(axis=0), labels).mean():.3f} "
+        f"(one {np.mean([_hits(each, labels) for each in logits]):.3f} on average), the mean of all over them "
+        f"{_difference(_hits(mean, labels), _hits(logits.mean(axis=0), labels))}"
+        for name, logits in zip((TAGS, MEL), networks, strict=True)
     )
     return (
-        f"In {FOLDS} artist-grouped folds of the training tracks, one seed: "
-        f"{_found(tags.genres, mean, labels, temperature)} The temperature was fitted on these answers. Alone: {alone}."
+        f"In {FOLDS} artist-grouped folds of the training tracks: {_found(tags.genres, mean, labels, temperature)} The "
+        f"temperature was fitted on these answers. Its networks alone: {alone}."
     )
 
 
@@ -138,24 +143,24 @@ def from_scratch(mel: Store, work: Path, out: Path) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Member:
-    """A network of all training tracks, and what its recipe says in the folds.
+class Recipe:
+    """Networks of all training tracks, one a seed, and what their recipe says in the folds.
 
     Attributes
     ----------
-    run : Path
-        Calibrated by the folds.
+    runs : list of Path
+        Calibrated together by the folds.
     logits : dict
-        Of the tracks by name, calibrated, each by a network that has not seen its fold.
+        Of the tracks by name, (seeds, genres), calibrated, by networks that have not seen the track's fold.
     """
 
-    run: Path
+    runs: list[Path]
     logits: dict[str, np.ndarray]
 
 
-def calibrated_member(
-    store: Store, numbers: dict[str, int], name: str, work: Path, rms_dbfs: float | None = None
-) -> Member:
+def calibrated(
+    store: Store, numbers: dict[str, int], name: str, seeds: Sequence[int], work: Path, rms_dbfs: float | None = None
+) -> Recipe:
     """Train a preset on all folds but one, each in turn, and on all; calibrate the latter by what the former say.
 
     Parameters
@@ -165,31 +170,41 @@ def calibrated_member(
         The fold of every training track.
     name : str
         Of the preset.
+    seeds : sequence of int
     work : Path
         Where the runs go.
     rms_dbfs : float, optional
-        The level that the network's front end shall bring clips to.
+        The level that the networks' front end shall bring clips to.
     """
-    from keras_genre import calibration, training
+    from keras_genre import calibration
     from keras_genre.pipeline import label_rows
-    from keras_genre.runs import load_model
-    from keras_genre.scoring import score_clips
 
     logits: dict[str, np.ndarray] = {}
     for fold in range(FOLDS):
         sides = {track: "test" if number == fold else "train" for track, number in numbers.items()}
         divided = _divided(store, sides)
-        run = work / name / f"fold_{fold}"
-        training.train(training.make_plan(divided, preset(name)), name, run, resume=True)
-        rows = divided.rows_of("test")
-        tracks = [divided.clips[row].track for row in rows]
-        logits |= dict(zip(tracks, score_clips(load_model(run), divided, rows), strict=True))
-    trained = _trained(_divided(store, dict.fromkeys(numbers, "train")), name, work, preset(name).seed)
-    run = _copied(trained, work / name / "member", rms_dbfs)
+        by_seed = [_tested(divided, name, work / name / f"fold_{fold}_{seed}", seed) for seed in seeds]
+        tracks = [divided.clips[row].track for row in divided.rows_of("test")]
+        logits |= dict(zip(tracks, np.stack(by_seed, axis=1), strict=True))
+    whole = _divided(store, dict.fromkeys(numbers, "train"))
+    runs = [_copied(_trained(whole, name, work, seed), work / name / f"member_{seed}", rms_dbfs) for seed in seeds]
     label_of = dict(zip([clip.track for clip in store.clips], label_rows(store), strict=True))
     labels = np.array([label_of[track] for track in logits])
-    found = calibration.divide_logits(run, np.stack(list(logits.values())), labels)
-    return Member(run, {track: row / found["temperature"] for track, row in logits.items()})
+    mean = np.stack([rows.mean(axis=0) for rows in logits.values()])
+    for run in runs:
+        calibration.divide_logits(run, mean, labels)
+    temperature = calibration.fit_temperature(mean, labels)
+    return Recipe(runs, {track: rows / temperature for track, rows in logits.items()})
+
+
+def _tested(store: Store, name: str, run: Path, seed: int) -> np.ndarray:
+    """Train a preset and return its logits of the test clips."""
+    from keras_genre import training
+    from keras_genre.runs import load_model
+    from keras_genre.scoring import score_clips
+
+    training.train(training.make_plan(store, dataclasses.replace(preset(name), seed=seed)), name, run, resume=True)
+    return score_clips(load_model(run), store, store.rows_of("test"))
 
 
 def _trained(store: Store, name: str, work: Path, seed: int) -> Path:

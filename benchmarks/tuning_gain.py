@@ -25,12 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.seed_systems import clip_hits, import_source, paired_difference
+from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, paired_difference
+from benchmarks.seed_systems import import_source
 from benchmarks.systems import DATA_SETS, DataSet, divided, threads_of_worker
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, SearchError
 from keras_genre.extract import end_with_parent
-from keras_genre.metrics import wilson_interval
 from keras_genre.models.presets import preset
 from keras_genre.params import TrainParams, from_json, to_json
 from keras_genre.progress import Progress
@@ -245,18 +245,6 @@ def summarise(
 ) -> dict[str, Any]:
     """Return the figures, as JSON values; those of a clip are means over seeds, differences are paired clip by clip."""
     hits = {system: clip_hits(rows, system) for system in ("winner", "defaults")}
-    systems = {}
-    for system, by_seed in hits.items():
-        clips = by_seed.mean(axis=0)
-        low, high = wilson_interval(float(clips.sum()), len(clips))
-        systems[system] = {
-            "accuracy": float(clips.mean()),
-            "accuracy_95_low": low,
-            "accuracy_95_high": high,
-            "seed_deviation": float(by_seed.mean(axis=1).std(ddof=1)) if len(by_seed) > 1 else None,
-            "seeds": len(by_seed),
-            "clips": len(clips),
-        }
     winners = {str(run.fold): to_json(run.params) for run in runs if run.system == "winner" and not run.params.seed}
     return {
         "title": data_set.title,
@@ -268,7 +256,7 @@ def summarise(
         "tuner": options.tuner,
         "trials": options.trials,
         "folds": sorted({run.fold for run in runs}),
-        "systems": systems,
+        "systems": {system: accuracy_of(by_seed) for system, by_seed in hits.items()},
         "gain": paired_difference(hits["winner"].mean(axis=0), hits["defaults"].mean(axis=0)),
         "winners": winners,
     }
@@ -284,11 +272,8 @@ def table(summary: dict[str, Any]) -> str:
         "|---|---:|---:|---:|---:|",
     ]
     for name, row in summary["systems"].items():
-        gain = summary["gain"]
-        over = f"{gain['difference']:+.3f} ({gain['low']:+.3f} to {gain['high']:+.3f})" if name == "winner" else ""
-        deviation = f" ({row['seed_deviation']:.3f})" if row["seed_deviation"] is not None else ""
-        interval = f"{row['accuracy_95_low']:.3f} to {row['accuracy_95_high']:.3f}"
-        lines.append(f"| {name} | {row['accuracy']:.3f} | {interval} | {row['seeds']}{deviation} | {over} |")
+        gain = difference_cell(summary["gain"] if name == "winner" else None)
+        lines.append(f"| {' | '.join([name, *accuracy_cells(row), gain])} |")
     clips = summary["systems"]["winner"]["clips"]
     lines += ["", f"{clips} clips, each tested once a seed."]
     return "\n".join(lines) + "\n"

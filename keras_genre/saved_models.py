@@ -114,10 +114,10 @@ class SavedModelParams:
         How the graph makes frames of a waveform.
     network : ModelParams
     companions : tuple of MemberParams
-        Further networks. What the model says of a waveform is the mean of what all say of it, in logits;
-        `features`, `embeddings` and the times of windows are those of the first network alone.
+        Further networks. What the model says of a waveform is the mean of what all say of it, in logits, and of
+        `features` the mean of those that get the same windows as the first, whose windows are the model's.
     temperature : float > 0
-        The mean is divided by it.
+        The mean of all networks is divided by it.
     versions : dict
         Of Python and the libraries, at the training and at the export: `{"training": {...}, "export": {...}}`.
     """
@@ -147,6 +147,20 @@ class SavedModelParams:
         """All networks."""
         first = MemberParams(self.preset, self.features, self.dims, self.window_frames, self.front_end, self.network)
         return first, *self.companions
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The networks by their places in `members`, those that get the same windows together, the first's first."""
+        alike: dict[tuple[object, ...], list[int]] = {}
+        for place, each in enumerate(self.members):
+            alike.setdefault((each.features, each.dims, each.window_frames, each.front_end), []).append(place)
+        return list(alike.values())
+
+    @property
+    def features_divisor(self) -> float:
+        """What the sum of the logits of those that `features` asks is divided by."""
+        asked = len(self.groups[0])
+        return asked * (self.temperature if asked == len(self.members) else 1.0)
 
 
 def is_saved_model(path: Path | str) -> bool:

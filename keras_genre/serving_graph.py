@@ -2,7 +2,8 @@
 
 It repeats the arithmetic of `keras_genre.prediction`: frames of the whole clip, windows one after the other and the
 last one ending with the clip, logits of each window, their mean, softmax. Of several networks the clip's logits are
-averaged, and so are those of a window of the first with what the others say of the windows that overlap with it.
+averaged, and so are those of a window of the first with what the others say of it, or of those of their own windows
+that overlap with it.
 """
 
 from collections.abc import Callable, Sequence
@@ -136,6 +137,7 @@ class ServingGraph:
         decode: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ):
         self._members = tuple(members)
+        self._groups = [_Group([members[place] for place in places]) for places in params.groups]
         self._decode = decode
         self._params = params
         self._classify = tf.function(self._classify_frames, input_signature=[self._frames_spec()])
@@ -171,16 +173,14 @@ class ServingGraph:
         params = self._params
         waveform = _finite(_with_samples(waveform, params.minimum_samples, params.window_frames))
         frames: dict[FrontEnd | None, tf.Tensor] = {}
-        for member in self._members:
-            if member.front_end not in frames:
-                frames[member.front_end] = member.frames_of(waveform)
-        first, *others = self._members
-        windows, starts = first.window_logits(frames[first.front_end][..., : params.dims])
-        clip, spans = tf.reduce_mean(windows, axis=1), first.seconds_of(starts)
-        for other in others:
-            logits, starts = other.window_logits(frames[other.front_end][..., : other.params.dims])
+        for group in self._groups:
+            if group.first.front_end not in frames:
+                frames[group.first.front_end] = group.first.frames_of(waveform)
+        (windows, spans), *others = (group.window_logits(frames[group.first.front_end]) for group in self._groups)
+        clip = tf.reduce_mean(windows, axis=1)
+        for logits, their_spans in others:
             clip += tf.reduce_mean(logits, axis=1)
-            windows += tf.matmul(_shares(spans, other.seconds_of(starts)), logits)
+            windows += tf.matmul(_shares(spans, their_spans), logits)
         divisor = len(self._members) * params.temperature
         return _probabilities(clip / divisor, windows / divisor)
 
@@ -200,8 +200,36 @@ class ServingGraph:
             frames, count >= length, f"a clip must have at least {length} frames, a window; frames given:", count
         )
         frames = tf.debugging.check_numerics(frames, "the frames have values that are not finite")
-        logits, _ = self._members[0].window_logits(frames)
+        logits, _ = self._groups[0].window_logits(frames)
+        logits /= self._params.features_divisor
         return _probabilities(tf.reduce_mean(logits, axis=1), logits)
+
+
+class _Group:
+    """Networks that get the same windows."""
+
+    def __init__(self, members: Sequence[Member]):
+        self.first = members[0]
+        self._members = tuple(members)
+
+    def window_logits(self, frames: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Return the sum of their logits, and from when to when the windows are where that is known.
+
+        Parameters
+        ----------
+        frames : tf.Tensor [shape=(batch, frames, columns)]
+            The first columns are theirs.
+
+        Returns
+        -------
+        logits : tf.Tensor [shape=(batch, windows, genres), float64]
+        spans : tf.Tensor [shape=(windows, 2), float64] or None
+            In seconds.
+        """
+        params = self.first.params
+        answers = [member.window_logits(frames[..., : params.dims]) for member in self._members]
+        spans = None if params.front_end is None else self.first.seconds_of(answers[0][1])
+        return tf.add_n([logits for logits, _ in answers]), spans
 
 
 def _probabilities(clip: tf.Tensor, windows: tf.Tensor) -> Outputs:

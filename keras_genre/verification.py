@@ -210,7 +210,9 @@ def verify(
     if labels != list(params.genres):
         raise ExportError(f"{folder}: the labels among the assets are not the genres of the run")
     inputs, requests, reference = (
-        _audio_requests(models, params, checks) if params.front_end else _frame_requests(models[0], checks)
+        _audio_requests(models, params, checks)
+        if params.front_end
+        else _frame_requests(models[0], params.features_divisor, checks)
     )
     answers, facts = _answers(process, folder, inputs, requests)
     _check_facts(params, facts)
@@ -256,18 +258,22 @@ def made_up_clips(samples: int, sample_rate_hz: int) -> dict[str, np.ndarray]:
     }
 
 
-def clip_outputs(scorer: ClipScorer, frames: np.ndarray) -> Outputs:
+def clip_outputs(scorer: ClipScorer, frames: np.ndarray, divisor: float = 1.0) -> Outputs:
     """Return what the arithmetic of `keras_genre.prediction` gives for the frames (frames, dims) of one clip."""
-    logits, _ = _window_logits(scorer, frames)
-    return {PROBABILITIES: softmax(logits.mean(axis=0)), WINDOW_PROBABILITIES: softmax(logits)}
+    logits, _ = _window_logits([scorer], frames)
+    return _outputs(logits.mean(axis=0), logits, divisor)
 
 
-def _window_logits(scorer: ClipScorer, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the logits (windows, genres) of a clip's windows, and their first frames."""
-    length = scorer.window_frames
+def _outputs(clip: np.ndarray, windows: np.ndarray, divisor: float) -> Outputs:
+    return {PROBABILITIES: softmax(clip / divisor), WINDOW_PROBABILITIES: softmax(windows / divisor)}
+
+
+def _window_logits(scorers: Sequence[ClipScorer], frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sum of the logits (windows, genres) of a clip's windows, and the windows' first frames."""
+    length = scorers[0].window_frames
     starts = window_starts(len(frames), length)
     windows = np.stack([frames[start : start + length] for start in starts])
-    return scorer.windows(windows).astype(np.float64), np.array(starts)
+    return np.sum([scorer.windows(windows).astype(np.float64) for scorer in scorers], axis=0), np.array(starts)
 
 
 class _Runs:
@@ -281,8 +287,9 @@ class _Runs:
 
     def __init__(self, models: Sequence[keras.Model], params: SavedModelParams):
         self._params = params
-        self._scorers = [ClipScorer(model) for model in models]
-        self._computed = [self._frame_function(member) for member in params.members]
+        self._members = [params.members[places[0]] for places in params.groups]
+        self._scorers = [[ClipScorer(models[place]) for place in places] for places in params.groups]
+        self._computed = [self._frame_function(member) for member in self._members]
 
     def _frame_function(self, member: MemberParams) -> Callable[[np.ndarray], tf.Tensor]:
         given_hz = self._params.sample_rate_hz
@@ -298,26 +305,27 @@ class _Runs:
         return self._computed[0](waveform[np.newaxis]).numpy()[0]
 
     def frames(self, waveform: np.ndarray) -> np.ndarray:
-        """Return the frames that the first network gets."""
+        """Return the frames that the first networks get."""
         return self.columns(waveform)[:, : self._params.dims]
 
     def of_frames(self, frames: np.ndarray) -> Outputs:
-        """Return what the first network says of its frames."""
-        return clip_outputs(self._scorers[0], frames)
+        """Return what the first networks say of their frames."""
+        windows, _ = _window_logits(self._scorers[0], frames)
+        return _outputs(windows.mean(axis=0), windows, self._params.features_divisor)
 
     def outputs(self, waveform: np.ndarray) -> Outputs:
         """Return what all networks say, by the graph's frames."""
         return self._mean(
             [
                 computed(waveform[np.newaxis]).numpy()[0, :, : member.dims]
-                for computed, member in zip(self._computed, self._params.members, strict=True)
+                for computed, member in zip(self._computed, self._members, strict=True)
             ]
         )
 
     def librosa_outputs(self, waveform: np.ndarray) -> Outputs:
         """Return what all networks say, by librosa's frames and soxr's resampling."""
         frames = []
-        for member in self._params.members:
+        for member in self._members:
             assert member.front_end is not None and self._params.sample_rate_hz is not None
             rates = self._params.sample_rate_hz, member.front_end.sample_rate_hz
             wanted = resampled_samples(waveform.size, *rates)
@@ -326,16 +334,15 @@ class _Runs:
         return self._mean(frames)
 
     def _mean(self, frames: Sequence[np.ndarray]) -> Outputs:
-        answers = [_window_logits(scorer, each) for scorer, each in zip(self._scorers, frames, strict=True)]
-        spans = [_spans(member, starts) for member, (_, starts) in zip(self._params.members, answers, strict=True)]
+        answers = [_window_logits(scorers, each) for scorers, each in zip(self._scorers, frames, strict=True)]
+        spans = [_spans(member, starts) for member, (_, starts) in zip(self._members, answers, strict=True)]
         windows, _ = answers[0]
         clip = sum(logits.mean(axis=0) for logits, _ in answers)
         for span, (logits, _) in zip(spans[1:], answers[1:], strict=True):
             overlaps = np.minimum.outer(spans[0][1], span[1]) - np.maximum.outer(spans[0][0], span[0])
             shares = np.maximum(overlaps, 0)
             windows = windows + shares / shares.sum(axis=1, keepdims=True) @ logits
-        divisor = len(answers) * self._params.temperature
-        return {PROBABILITIES: softmax(clip / divisor), WINDOW_PROBABILITIES: softmax(windows / divisor)}
+        return _outputs(clip, windows, len(self._params.members) * self._params.temperature)
 
 
 def _spans(member: MemberParams, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -402,7 +409,9 @@ def _embeddings(frames: np.ndarray) -> Outputs:
     return {TAGS: frames[:, :tags], PENULTIMATE: frames[:, tags:]}
 
 
-def _frame_requests(model: keras.Model, checks: Checks) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
+def _frame_requests(
+    model: keras.Model, divisor: float, checks: Checks
+) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
     """Return the same for a model that takes frames only."""
     scorer = ClipScorer(model)
     length = scorer.window_frames
@@ -412,7 +421,7 @@ def _frame_requests(model: keras.Model, checks: Checks) -> tuple[dict[str, np.nd
         rows = plausible_frames(model, 4 * frames).reshape((4, frames, -1))
         group = {f"{frames} frames, {number}": row for number, row in enumerate(rows)}
         inputs |= group
-        expected = {name: clip_outputs(scorer, clip) for name, clip in group.items()}
+        expected = {name: clip_outputs(scorer, clip, divisor) for name, clip in group.items()}
         requests += _singles_and_batch(FEATURES, list(group), expected, checks.batch_size)
     requests.append(Request(FEATURES, ("one frame too few",), None, str(length)))
     return inputs | {"one frame too few": plausible_frames(model, length - 1)}, requests, {}

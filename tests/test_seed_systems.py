@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import seed_systems
+from benchmarks.accuracies import paired_difference
 from benchmarks.systems import DATA_SETS, Task, divided, fingerprint, needs_validation, params_of, systems_of
 from keras_genre.models.presets import PRESETS, preset
 from keras_genre.store import open_store
@@ -79,10 +80,10 @@ def test_a_seed_without_all_its_folds_does_not_count():
 
 def test_the_difference_to_the_twin_is_paired():
     ours, theirs = np.array([1.0, 1.0, 0.0, 0.5]), np.array([0.0, 1.0, 0.0, 0.5])
-    found = seed_systems.paired_difference(ours, theirs)
+    found = paired_difference(ours, theirs)
     assert found["difference"] == 0.25
     assert found["high"] - found["low"] == pytest.approx(2 * 1.959964 * 0.5 / 2, rel=1e-6)
-    assert seed_systems.paired_difference(ours, ours) == {"difference": 0, "low": 0, "high": 0}
+    assert paired_difference(ours, ours) == {"difference": 0, "low": 0, "high": 0}
 
 
 def test_a_changed_preset_needs_a_new_run_and_an_equal_one_does_not(monkeypatch):
