@@ -1,6 +1,6 @@
 """Memory and time of what runs for long: many epochs, many trials, many requests, many tracks.
 
-Command: `python -m benchmarks.long_runs [epochs|trials|trials-renewed|requests|tracks|lengths ...]`. Every part is kept
+Command: `python -m benchmarks.long_runs [epochs|trials|requests|tracks|lengths ...]`. Every part is kept
 as soon as it is measured, so the same command goes on where it was interrupted. It ends with status 1 if the memory of
 a part is not flat: if over the second half of the work it grows by more than the bound.
 """
@@ -210,21 +210,21 @@ def epochs(folder: Path, units: int, model: Path | None) -> dict[str, Any]:
     return curve(watched(words, folder / "epochs.log", done), units)
 
 
-def trials(folder: Path, units: int, model: Path | None, renew_after: int = 0) -> dict[str, Any]:
-    """Search with many trials, in one process or in one after the other."""
+def trials(folder: Path, units: int, model: Path | None) -> dict[str, Any]:
+    """Search with many trials in one process."""
     store, _ = store_of(folder, 200)
-    out = folder / f"trials {renew_after}"
+    out = folder / "trials"
     files.write_json(folder / "space.json", SPACE)
     shutil.rmtree(out, ignore_errors=True)
     words = ["tuning.search", "--data", str(store), "--out", str(out), "--space", str(folder / "space.json")]
     words += ["--preset", "conv2d", "--set", "features=mfcc13", "--epochs", "1", "--trials", str(units)]
     words += [word for value in SMALL_CONV for word in ("--set", value)]
-    words += ["--renew-after", str(renew_after)]
+    words += ["--renew-after", "0"]
 
     def done() -> int:
         return len(list(out.glob("trials/*/result.json")))
 
-    return curve(watched(words, folder / f"trials {renew_after}.log", done), units)
+    return curve(watched(words, folder / "trials.log", done), units)
 
 
 def requests(folder: Path, units: int, model: Path | None) -> dict[str, Any]:
@@ -344,11 +344,10 @@ def lengths(folder: Path, units: int, model: Path | None) -> dict[str, Any]:
 PARTS: dict[str, Callable[[Path, int, Path | None], dict[str, Any]]] = {
     "epochs": epochs,
     "trials": trials,
-    "trials-renewed": functools.partial(trials, renew_after=20),
     "requests": requests,
     "lengths": lengths,
 }
-UNITS = {"epochs": 500, "trials": 200, "trials-renewed": 200, "requests": 10_000, "lengths": len(LONG_SECONDS)}
+UNITS = {"epochs": 500, "trials": 200, "requests": 10_000, "lengths": len(LONG_SECONDS)}
 SIZES = (1_000, 5_000, 50_000)
 
 
@@ -377,7 +376,7 @@ def table(parts: dict[str, dict[str, Any]]) -> str:
         if "is_flat" in found:
             first, last = found["second_half_mib"]
             lines.append(
-                f"| {found['units']} {name.replace('-', ', ')} | {found['seconds']:.0f} s | {found['peak_mib']:.0f} MiB"
+                f"| {found['units']} {name} | {found['seconds']:.0f} s | {found['peak_mib']:.0f} MiB"
                 f" | {first:.0f} to {last:.0f} MiB | {found['growth_mib']:+.1f} MiB | "
                 f"{'yes' if found['is_flat'] else 'no'} |"
             )
@@ -412,7 +411,7 @@ def draw(parts: dict[str, dict[str, Any]], path: Path) -> None:
         return
     figure = Figure(figsize=(3.2 * len(curves), 2.8), layout="constrained")
     for place, (name, found) in enumerate(curves.items(), 1):
-        title = f"{found['units']} {name.replace('-', ', ')}"
+        title = f"{found['units']} {name}"
         axes = figure.add_subplot(1, len(curves), place, title=title, xlabel="done", ylabel="memory (MiB)")
         axes.plot([done for _, done, _ in found["curve"]], [mib for *_, mib in found["curve"]], color=TRAIN_COLOUR)
         axes.set_ylim(bottom=0)

@@ -125,7 +125,7 @@ def run_missing(tasks: Sequence[Task], lines: Path, jobs: int) -> None:
     # Workers take the environment over when they start.
     os.environ.update(threads_of_worker(1))
     with Progress(len(by_fingerprint), "runs", done=len(by_fingerprint) - len(missing)) as progress:
-        # Memory grows from training to training, so workers are renewed; Python 3.11 deadlocks if its pool does that.
+        # Memory may grow from run to run, so workers are renewed; Python 3.11 deadlocks if its pool does that.
         for start in range(0, len(missing), jobs * RUNS_OF_A_WORKER):
             run_in_pool(missing[start : start + jobs * RUNS_OF_A_WORKER], lines, jobs, progress)
 

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_genre import __version__, files, metrics
 from keras_genre.errors import ParameterError, RunError, StoreError
+from keras_genre.gradients import forgotten_gradients
 from keras_genre.models.networks import build_model, log_odds
 from keras_genre.optimization import averaged_weights, make_loss, make_optimizer
 from keras_genre.params import TrainParams, differences
@@ -170,7 +171,7 @@ def train(
         raise ParameterError(
             f"--batch-size {plan.params.batch_size} is less than one window for each of {len(devices)} devices"
         )
-    with files.locked_folder(out):
+    with files.locked_folder(out), forgotten_gradients():
         return _train(plan, preset, out, resume, tensorboard, devices, publish)
 
 

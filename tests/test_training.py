@@ -1,12 +1,15 @@
 """A training is deterministic, resumable to the bit, honest about its data, and leaves a complete run folder."""
 
+import gc
 import signal
 import subprocess
 import sys
 import time
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from toys import GENRES, make_toy_store, toy_clips, toy_params
 
 from keras_genre.errors import FolderInUseError, ParameterError, RunError, StoreError
@@ -200,6 +203,18 @@ def test_a_damaged_store_stops_the_training_with_its_name(tmp_path):
 def test_a_loss_that_is_not_finite_stops_with_what_to_do(toy_store, tmp_path):
     with pytest.raises(RunError, match="lower --learning-rate"):
         train(make_plan(toy_store, toy_params(learning_rate=1e38)), "toy", tmp_path / "run")
+
+
+def test_a_training_leaves_no_graph_in_memory(toy_store, tmp_path):
+    def graphs() -> int:
+        keras.backend.clear_session()
+        gc.collect()
+        return sum(isinstance(each, tf.Graph) for each in gc.get_objects())
+
+    train(make_plan(toy_store, toy_params(epochs=1)), "toy", tmp_path / "first")
+    before = graphs()
+    train(make_plan(toy_store, toy_params(epochs=1)), "toy", tmp_path / "second")
+    assert graphs() <= before
 
 
 def test_tensorboard_logs_are_written_by_wish(toy_store, tmp_path):
