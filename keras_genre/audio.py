@@ -34,6 +34,7 @@ from keras_genre.errors import (
     ParameterError,
     SilentAudioWarning,
     TruncatedAudioError,
+    UnreachableAudioError,
 )
 from keras_genre.params import resampled_samples
 
@@ -358,8 +359,8 @@ def _error_for(error: OSError | ValueError, name: str) -> AudioError:
     if number in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
         return AudioNotFoundError(f"{name}: there is no such file")
     if number in (errno.EACCES, errno.EPERM):
-        return AudioError(f"{name}: may not be read (permission denied)")
-    return AudioError(f"{name}: cannot be read: {error}")
+        return UnreachableAudioError(f"{name}: may not be read (permission denied)")
+    return UnreachableAudioError(f"{name}: cannot be read: {error}")
 
 
 @contextlib.contextmanager

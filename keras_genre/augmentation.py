@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from keras_genre.clips import Clip
+from keras_genre.params import FrontEndParams
 
 VARIANTS = ("noise", "gain")
 
@@ -47,12 +48,18 @@ def altered(waveform: np.ndarray, variant: str, track: str) -> np.ndarray:
     return waveform + np.float32(NOISE_RMS_RATIO * rms) * noise
 
 
-def copies_of(clips: Iterable[Clip]) -> list[Clip]:
+def variants_of(front_end: FrontEndParams) -> tuple[str, ...]:
+    """Return the variants whose features differ from the clip's: a gain is not heard where loudness is taken out."""
+    levels_all = front_end.rms_dbfs is not None or front_end.kind in ("log_mel128", "log_mel128_levels")
+    return tuple(variant for variant in VARIANTS if variant != "gain" or not levels_all)
+
+
+def copies_of(clips: Iterable[Clip], variants: Sequence[str] = VARIANTS) -> list[Clip]:
     """Return the altered copies of clips, one of each variant."""
     return [
         dataclasses.replace(clip, track=f"{clip.track}+{variant}", variant=variant)
         for clip in clips
-        for variant in VARIANTS
+        for variant in variants
     ]
 
 
@@ -75,14 +82,15 @@ def copies_follow(clips: Sequence[Clip], divided: Iterable[Clip]) -> list[Clip]:
     -------
     list of Clip
         In the order of `clips`. A copy has genre and group of its original, and the split `train` where the original
-        has it; else none, as a copy of a clip that is scored may not be trained on.
+        has it; else none, as a copy of a clip that is scored may not be trained on, nor one whose original is missing.
     """
     by_track = {clip.track: clip for clip in divided}
     result = []
     for clip in clips:
-        found = by_track[clip.original_track]
         if clip.variant:
+            found = by_track.get(clip.original_track, dataclasses.replace(clip, split=""))
             split = "train" if found.split == "train" else ""
-            found = dataclasses.replace(found, track=clip.track, variant=clip.variant, split=split)
-        result.append(found)
+            result.append(dataclasses.replace(found, track=clip.track, variant=clip.variant, split=split))
+        else:
+            result.append(by_track[clip.track])
     return result

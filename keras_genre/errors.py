@@ -25,7 +25,11 @@ class AudioError(KerasGenreError):
     """A file or byte string cannot be used as audio."""
 
 
-class AudioNotFoundError(AudioError):
+class UnreachableAudioError(AudioError):
+    """The machine cannot get at the file or has not the memory for it now; another time it may."""
+
+
+class AudioNotFoundError(UnreachableAudioError):
     """There is no such file."""
 
 

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from keras_genre.augmentation import altered
-from keras_genre.errors import AudioError
+from keras_genre.errors import AudioError, UnreachableAudioError
 from keras_genre.params import FrontEndParams
 
 THREAD_VARIABLES = (
@@ -71,7 +71,8 @@ class Job:
 class Extracted:
     """What came of a job: an error, or the duration and what was wanted; and warnings.
 
-    `extract` gives frames (frames, dims) float32, `decode` a waveform (samples,) float32.
+    `extract` gives frames (frames, dims) float32, `decode` a waveform (samples,) float32. `may_pass` says of an error
+    that it is the machine's, not the file's: another time it may be none.
     """
 
     frames: np.ndarray | None = None
@@ -79,6 +80,7 @@ class Extracted:
     seconds: float = 0.0
     warnings: tuple[str, ...] = ()
     error: str = ""
+    may_pass: bool = False
 
 
 def extract(job: Job) -> Extracted:
@@ -110,9 +112,10 @@ def _worked(job: Job, work: Callable[[np.ndarray], Extracted], least_seconds: fl
             waveform = audio.load(job.path, rate, limits, name=job.name)
             found = work(waveform)
     except AudioError as error:
-        return Extracted(error=str(error))
+        return Extracted(error=str(error), may_pass=isinstance(error, UnreachableAudioError))
     except MemoryError:
-        return Extracted(error=f"{job.name}: too long for the memory of this machine; lower --max-seconds")
+        message = f"{job.name}: too long for the memory of this machine; lower --max-seconds or --jobs"
+        return Extracted(error=message, may_pass=True)
     own = tuple(str(w.message) for w in caught if w.category.__module__.startswith("keras_genre"))
     return dataclasses.replace(found, seconds=waveform.size / rate, warnings=own)
 
@@ -133,7 +136,7 @@ class Workers(Protocol):
 
 def killed_its_worker(job: Job) -> Extracted:
     """Return what came of a job whose worker ended with it in hand, again and again."""
-    return Extracted(error=f"{job.name}: killed the process that read it")
+    return Extracted(error=f"{job.name}: killed the process that read it", may_pass=True)
 
 
 def in_order(

@@ -12,10 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from keras_genre import cli
-from keras_genre.augmentation import copies_follow, copies_of
+from keras_genre.augmentation import VARIANTS, copies_follow, copies_of, variants_of
 from keras_genre.clips import Clip, genres_of
 from keras_genre.encodings import ENCODINGS
 from keras_genre.errors import ParameterError
@@ -74,7 +72,11 @@ def precompute(
     """
     if header.front_end is None:
         raise ParameterError("a store is precomputed with a front end")
-    limits = {"min_seconds": min_seconds, "max_seconds": max_seconds}
+    from keras_genre.audio import AudioLimits
+
+    limits = dataclasses.asdict(AudioLimits(min_seconds, max_seconds))
+    # Workers may have another working directory.
+    root = root.absolute()
     with StoreWriter(out, header, clips, overwrite=overwrite, limits=limits) as writer:
         shards = writer.missing()
         jobs = [
@@ -94,20 +96,25 @@ def precompute(
         results = (workers or LocalWorkers(os.cpu_count() or 1)).run(jobs)
         with Progress(len(clips), "clips", done=writer.clips_done) as progress:
             for number, members in shards:
-                writer.add(number, list(_watched(results, members, progress)))
+                extracted = list(_watched(results, members, progress))
+                # The store names the file beside the reason.
+                frames = [
+                    result.error.removeprefix(f"{clip.file}: ") if result.frames is None else result.frames
+                    for clip, result in zip(members, extracted, strict=True)
+                ]
+                writer.add(number, frames, is_final=not any(result.may_pass for result in extracted))
         return writer.finish(unread)
 
 
-def _watched(results: Iterator[Extracted], clips: Sequence[Clip], progress: Progress) -> Iterator[np.ndarray | str]:
-    for clip in clips:
+def _watched(results: Iterator[Extracted], clips: Sequence[Clip], progress: Progress) -> Iterator[Extracted]:
+    for _ in clips:
         result = next(results)
         for warning in result.warnings:
             progress.say(f"warning: {warning}")
         if result.frames is None:
             progress.say(f"left out: {result.error}")
         progress.advance()
-        # The store names the file beside the reason.
-        yield result.error.removeprefix(f"{clip.file}: ") if result.frames is None else result.frames
+        yield result
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -200,10 +207,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     clips, notes = apply_split_options(found.clips, options, source.default_list)
     for note in (*source.notes, *notes):
         cli.say(f"note: {note}")
+    front_end = dataclasses.replace(FrontEndParams.of(options.features), rms_dbfs=options.rms_dbfs)
     if options.augment:
         copied = ("train",) if options.augment == "train" else ("train", "validation")
-        clips = copies_follow([*clips, *copies_of(clip for clip in clips if clip.split in copied)], clips)
-    front_end = dataclasses.replace(FrontEndParams.of(options.features), rms_dbfs=options.rms_dbfs)
+        variants = variants_of(front_end)
+        if variants != VARIANTS:
+            cli.say(f"note: copies at another gain would have the same {front_end.kind}; there are none")
+        copies = copies_of((clip for clip in clips if clip.split in copied), variants)
+        clips = copies_follow([*clips, *copies], clips)
     with _workers(options) as workers:
         store = precompute(
             found.root,

@@ -8,6 +8,7 @@ Commands: `python -m keras_genre.store info|validate|import|export`.
 """
 
 import argparse
+import collections
 import dataclasses
 import hashlib
 import json
@@ -76,13 +77,17 @@ class StoreHeader:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One file of a store: its name, its SHA-256, its clips and their numbers of frames, and what failed."""
+    """One file of a store: its name, its SHA-256, its clips and their numbers of frames, and what failed.
+
+    `is_final` says that nothing failed for a reason that may have passed when the store is written again.
+    """
 
     file: str
     sha256: str
     clips: tuple[Clip, ...]
     frames: tuple[int, ...]
     failures: tuple[tuple[Clip, str], ...] = ()
+    is_final: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the shard as the manifest holds it."""
@@ -94,6 +99,7 @@ class Shard:
                 for clip, frames in zip(self.clips, self.frames, strict=True)
             ],
             "failures": [{**dataclasses.asdict(clip), "error": error} for clip, error in self.failures],
+            **({} if self.is_final else {"is_final": False}),
         }
 
     @classmethod
@@ -120,6 +126,7 @@ class Shard:
             tuple(_clip_from_json(row) for row in values["clips"]),
             frames,
             tuple((_clip_from_json(row), error) for row, error in zip(values["failures"], errors, strict=True)),
+            bool(values.get("is_final", True)),
         )
 
 
@@ -415,6 +422,9 @@ class StoreWriter:
         self.header = header
         self.limits = dict(limits or {})
         self._overwrite = overwrite
+        tracks = [clip.track for clip in clips]
+        if twice := next((track for track, number in collections.Counter(tracks).items() if number > 1), None):
+            raise StoreError(f"{self.path}: two clips would be called {twice}; rename one of them")
         # A shard is a random sample of the tracks, the same on every machine: reading shards in order then
         # mixes the genres, and progress is even.
         ordered = sorted(clips, key=lambda clip: hashlib.sha256(clip.track.encode()).digest())
@@ -445,7 +455,7 @@ class StoreWriter:
         """Return number and clips of every shard that is still to be added."""
         return [(number, clips) for number, clips in enumerate(self._wanted) if number not in self._finished]
 
-    def add(self, number: int, results: Sequence[np.ndarray | str]) -> None:
+    def add(self, number: int, results: Sequence[np.ndarray | str], is_final: bool = True) -> None:
         """Write a shard.
 
         Parameters
@@ -454,6 +464,8 @@ class StoreWriter:
             As `missing` gave it.
         results : sequence, one for each clip of the shard
             Its frames (frames, dims), or why it has none.
+        is_final : bool
+            False if a clip has none for a reason that may pass: whoever writes the store again is to try again.
 
         Raises
         ------
@@ -479,6 +491,7 @@ class StoreWriter:
             tuple(clip for clip, _ in good),
             tuple(len(frames) for _, frames in good),
             tuple((clip, result) for clip, result in pairs if isinstance(result, str)),
+            is_final,
         )
         _write_vouched(self._journal(number), shard.to_json())
         self._finished[number] = shard
@@ -576,6 +589,8 @@ def _header_differences(old: StoreHeader, new: StoreHeader) -> list[str]:
 
 
 def _is_up_to_date(shard: Shard, wanted: Sequence[Clip], folder: Path) -> bool:
+    if not shard.is_final:
+        return False
     had = sorted((clip.track, clip.sha256) for clip in (*shard.clips, *(clip for clip, _ in shard.failures)))
     if had != sorted((clip.track, clip.sha256) for clip in wanted):
         return False

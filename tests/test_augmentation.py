@@ -7,13 +7,13 @@ import pytest
 import soundfile
 
 from keras_genre import audio, precompute, train, training
-from keras_genre.augmentation import GAINS, VARIANTS, altered, copies_follow, copies_of, originals
+from keras_genre.augmentation import GAINS, VARIANTS, altered, copies_follow, copies_of, originals, variants_of
 from keras_genre.clips import Clip
 from keras_genre.datasets.options import apply_split_options
 from keras_genre.exchange import export_features
 from keras_genre.features.reference import waveform_to_frames
 from keras_genre.models.presets import preset
-from keras_genre.params import FrontEndParams
+from keras_genre.params import FEATURE_DIMS, FrontEndParams
 from keras_genre.store import open_store
 
 
@@ -72,6 +72,23 @@ def test_a_copy_trains_where_its_original_trains_and_nowhere_else():
     assert {clip.original_track for clip in followed if clip.variant and clip.split} == {"train.01"}
     assert {clip.split for clip in followed if clip.variant} == {"train", ""}
     assert [clip for clip in followed if not clip.variant] == divided
+
+
+def test_a_copy_without_its_original_trains_nowhere():
+    clip = Clip("a.01", "bebop", split="train")
+    (copy, *_) = copies_of([clip])
+    assert [each.split for each in copies_follow([copy], [])] == [""]
+
+
+@pytest.mark.parametrize("rms_dbfs", [None, -17.0])
+@pytest.mark.parametrize("kind", sorted(set(FEATURE_DIMS) - {"taggram50", "musicnn250"}))
+def test_a_variant_is_used_where_and_only_where_it_changes_the_features(kind, rms_dbfs, tone):
+    front_end = dataclasses.replace(FrontEndParams.of(kind), rms_dbfs=rms_dbfs)
+    waveform = tone(seconds=1.0)[:, 0]
+    frames = waveform_to_frames(waveform, front_end)
+    for variant in VARIANTS:
+        change = np.abs(waveform_to_frames(altered(waveform, variant, "a"), front_end) - frames).max()
+        assert (change > 0.01) == (variant in variants_of(front_end))
 
 
 @pytest.fixture(scope="module")

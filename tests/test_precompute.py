@@ -356,6 +356,30 @@ def test_a_file_that_kills_its_process_is_a_failure_of_the_store(tmp_path):
     assert store.failures == [("deadly.wav", "killed the process that read it")]
 
 
+def test_what_failed_for_a_reason_that_may_pass_is_tried_again(tmp_path):
+    clips = [Clip(name, "jazz", f"{name}.wav") for name in ("a", "deadly", "late", "text")]
+    for seed, name in enumerate(("a", "deadly")):
+        write_wav(tmp_path / f"{name}.wav", 0.3, seed=seed)
+    (tmp_path / "text.wav").write_text("no audio")
+    options = {"workers": LocalWorkers(1), "min_seconds": 0.1}
+    first = precompute(DeadlyPath(tmp_path), clips, MFCC, tmp_path / "store", **options)
+    assert sorted(file for file, _ in first.failures) == ["deadly.wav", "late.wav", "text.wav"]
+    write_wav(tmp_path / "late.wav", 0.3, seed=2)
+    second = precompute(tmp_path, clips, MFCC, tmp_path / "store", **options)
+    assert sorted(clip.track for clip in second.clips) == ["a", "deadly", "late"]
+    before = identity(tmp_path / "store" / "shard-00000.tfrecord")
+    precompute(tmp_path, clips, MFCC, tmp_path / "store", **options)
+    assert identity(tmp_path / "store" / "shard-00000.tfrecord") == before
+
+
+def test_flags_that_cannot_work_leave_a_store_as_it_is(many, capsys):
+    source, flags, finished = many
+    before = content(finished)
+    assert main([str(source), "--out", str(finished), *flags, "--overwrite", "--max-seconds", "0.01"]) == 2
+    assert "max_seconds" in capsys.readouterr().err
+    assert content(finished) == before
+
+
 def test_a_clip_gets_the_same_bits_whatever_is_computed_beside_it_and_in_how_many_processes(tmp_path):
     for seed in range(5):
         write_wav(tmp_path / f"{seed}.wav", 0.3 + 0.4 * seed, seed=seed)

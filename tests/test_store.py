@@ -142,6 +142,12 @@ def test_a_shard_all_of_whose_clips_failed_is_empty(tmp_path):
     assert validate_store(tmp_path) == []
 
 
+def test_two_clips_of_one_name_are_refused_before_the_folder_is_touched(tmp_path):
+    with pytest.raises(StoreError, match="two clips would be called t000"):
+        StoreWriter(tmp_path / "store", MINE, [*some_clips(2), *some_clips(1)])
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_store_without_any_features_is_refused_with_the_reasons(tmp_path):
     with (
         StoreWriter(tmp_path, MINE, some_clips(2)) as writer,

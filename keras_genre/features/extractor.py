@@ -9,7 +9,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from keras_genre.errors import AudioError
+from keras_genre.errors import AudioError, UnreachableAudioError
 from keras_genre.features.graph.spectrum import LOUDEST_SAMPLE
 from keras_genre.features.layers import FrontEnd
 from keras_genre.params import FrontEndParams
@@ -46,7 +46,9 @@ def waveform_to_frames(waveform: np.ndarray, params: FrontEndParams, name: str) 
     try:
         return _traced(params)(waveform).numpy()
     except tf.errors.ResourceExhaustedError as error:
-        raise AudioError(f"{name}: too long for the memory of this machine; lower --max-seconds") from error
+        raise UnreachableAudioError(
+            f"{name}: too long for the memory of this machine; lower --max-seconds or --jobs"
+        ) from error
 
 
 @functools.cache
