@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import seed_systems
-from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, paired_difference
-from benchmarks.seed_systems import add_run_flags, finished, import_source, run_missing
-from benchmarks.systems import DATA_SETS, Task
+from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, mean_difference
+from benchmarks.seed_systems import add_run_flags, finished, folds_of, import_source, run_missing, shown_flags
+from benchmarks.systems import DATA_SETS, DataSet, Task
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
 
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tasks = [
         Task(name, str(stores), system, fold, seed)
         for seed in range(options.seeds)
-        for fold in range(max(data_set.folds, 1))
+        for fold in folds_of(data_set)
         for system in systems
     ]
     with files.locked_folder(options.results):
@@ -95,10 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.table_only:
             run_missing(missing, lines, options.jobs)
         rows = [*finished(elsewhere, tasks), *finished(lines, missing)]
-        if not any(row["system"] == base for row in rows):
-            raise StoreError(f"{lines}: holds no result of the preset itself yet")
+        if not clip_hits(rows, base, folds_of(data_set)):
+            raise StoreError(f"{lines}: holds no whole result of the preset itself yet")
         command = f"python -m benchmarks.ablation {options.preset} --source FILE.npz"
-        summary = summarise(systems, rows, command, data_set.title)
+        command += shown_flags(make_parser(), options, ("seeds",))
+        summary = summarise(systems, rows, command, data_set)
         files.write_json(options.results / f"{options.preset}.json", summary)
         text = table(summary)
         files.write_text(options.results / f"{options.preset}.md", text)
@@ -106,21 +107,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     return cli.DONE
 
 
-def summarise(systems: dict[str, str], rows: Sequence[dict[str, Any]], command: str, title: str) -> dict[str, Any]:
+def summarise(
+    systems: dict[str, str], rows: Sequence[dict[str, Any]], command: str, data_set: DataSet
+) -> dict[str, Any]:
     """Return the figures of every variant, as JSON values; the difference to the preset is of the seeds of both."""
     base, *_ = systems
+    hits = {system: clip_hits(rows, system, folds_of(data_set)) for system in systems}
     variants = {}
     for system, name in systems.items():
-        hits = clip_hits(rows, system)
-        if not len(hits):
+        if not hits[system]:
             continue
-        shared = clip_hits([row for row in rows if row["seed"] < len(hits)], base)
         variants[name] = {
             "changes": system.removeprefix(base).strip(),
-            **accuracy_of(hits),
-            "over_preset": paired_difference(hits.mean(axis=0), shared.mean(axis=0)) if system != base else None,
+            **accuracy_of(hits[system]),
+            "over_preset": mean_difference(hits[system], hits[base]) if system != base else None,
         }
-    return {"title": title, "command": command, "date": max(row["date"] for row in rows), "variants": variants}
+    return {"title": data_set.title, "command": command, "date": max(row["date"] for row in rows), "variants": variants}
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Accuracies of systems that were tested on the same clips from several seeds: figures, and the cells of tables."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,27 +9,26 @@ import numpy as np
 from keras_genre.metrics import Z_95, wilson_interval
 
 
-def clip_hits(rows: Sequence[dict[str, Any]], system: str) -> np.ndarray:
-    """Return which clips a system found: 0 or 1, (seeds, clips), the clips of all folds one after the other.
+def clip_hits(rows: Sequence[dict[str, Any]], system: str, folds: Sequence[int]) -> dict[int, np.ndarray]:
+    """Return which clips a system found from every seed: 0 or 1, (clips,), those of the folds one after the other.
 
-    Seeds whose folds are not all there are left out.
+    Seeds that have not been run on all the folds are left out.
     """
     runs = {(row["seed"], row["fold"]): row for row in rows if row["system"] == system}
-    folds = sorted({fold for _, fold in runs})
-    whole = [seed for seed in sorted({seed for seed, _ in runs}) if all((seed, fold) in runs for fold in folds)]
-    return np.array(
-        [
+    return {
+        seed: np.array(
             [
                 float(a == b)
                 for fold in folds
                 for a, b in zip(runs[seed, fold]["expected"], runs[seed, fold]["predicted"], strict=True)
             ]
-            for seed in whole
-        ]
-    )
+        )
+        for seed in sorted({seed for seed, _ in runs})
+        if all((seed, fold) in runs for fold in folds)
+    }
 
 
-def accuracy_of(hits: np.ndarray) -> dict[str, Any]:
+def accuracy_of(hits: Mapping[int, np.ndarray]) -> dict[str, Any]:
     """Return the accuracy of a system, its interval and the numbers of clips and seeds, as JSON values.
 
     A clip's hit rate is the share of seeds that found its genre. The accuracy is the mean over clips; its 95 % interval
@@ -37,27 +36,41 @@ def accuracy_of(hits: np.ndarray) -> dict[str, Any]:
 
     Parameters
     ----------
-    hits : np.ndarray [shape=(seeds, clips)]
-        0 or 1.
+    hits : dict
+        As `clip_hits` returns them, of one seed at least.
     """
-    clips = hits.mean(axis=0)
+    by_seed = np.stack([*hits.values()])
+    clips = by_seed.mean(axis=0)
     low, high = wilson_interval(float(clips.sum()), len(clips))
     return {
         "accuracy": float(clips.mean()),
         "accuracy_95_low": low,
         "accuracy_95_high": high,
-        "seeds": len(hits),
-        "seed_deviation": float(hits.mean(axis=1).std(ddof=1)) if len(hits) > 1 else None,
+        "seeds": len(by_seed),
+        "seed_deviation": float(by_seed.mean(axis=1).std(ddof=1)) if len(by_seed) > 1 else None,
         "clips": len(clips),
     }
 
 
+def mean_difference(ours: Mapping[int, np.ndarray], theirs: Mapping[int, np.ndarray]) -> dict[str, float] | None:
+    """Return `paired_difference` of two systems over the seeds that both have; None if there are none."""
+    shared = ours.keys() & theirs.keys()
+    if not shared:
+        return None
+    return paired_difference(*(np.mean([hits[seed] for seed in shared], axis=0) for hits in (ours, theirs)))
+
+
 def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Return the mean of `ours - theirs`, clip by clip, with its 95 % interval by the normal distribution."""
+    """Return the mean of `ours - theirs`, clip by clip, with its 95 % interval.
+
+    The interval is that of Bonett and Price (2012) for paired shares: by the normal distribution, with one more clip
+    that ours alone found and one that theirs alone found. Where no clip differs it is not of width 0.
+    """
     difference = ours - theirs
-    spread = Z_95 * float(difference.std(ddof=1)) / math.sqrt(len(difference))
-    mean = float(difference.mean())
-    return {"difference": mean, "low": mean - spread, "high": mean + spread}
+    adjusted = np.append(difference, [1.0, -1.0])
+    spread = Z_95 * float(adjusted.std()) / math.sqrt(len(adjusted))
+    middle = float(adjusted.mean())
+    return {"difference": float(difference.mean()), "low": middle - spread, "high": middle + spread}
 
 
 def accuracy_cells(row: dict[str, Any]) -> list[str]:

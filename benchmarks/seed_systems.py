@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, paired_difference
+from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, mean_difference
 from benchmarks.systems import DATA_SETS, DataSet, Task, fingerprint, has_seeds, run, systems_of, threads_of_worker
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
@@ -72,24 +72,41 @@ def main(argv: Sequence[str] | None = None) -> int:
         tasks = [
             Task(name, str(stores), system, fold, seed)
             for seed in range(options.seeds)
-            for fold in range(max(data_set.folds, 1))
-            for system in options.systems or systems
+            for fold in folds_of(data_set)
+            for system in systems
             if has_seeds(system) or not seed
         ]
         if not options.table_only:
-            run_missing(tasks, lines, options.jobs)
+            run_missing([task for task in tasks if task.system in (options.systems or systems)], lines, options.jobs)
         found = finished(lines, tasks)
         if not found:
             raise StoreError(f"{lines}: holds no result of these systems yet")
         command = f"python -m benchmarks.seed_systems --data-set {name}" + (
             " --source FILE.npz" if data_set.archive else ""
         )
+        command += shown_flags(make_parser(), options, ("seeds",))
         summary = summarise(data_set, found, command)
         files.write_json(options.results / f"{name}.json", summary)
         text = table(summary)
         files.write_text(options.results / f"{name}.md", text)
     print(text, end="")
     return cli.DONE
+
+
+def folds_of(data_set: DataSet) -> range:
+    """Return the numbers of the folds that are tested in turn; the split of a data set counts as one."""
+    return range(max(data_set.folds, 1))
+
+
+def shown_flags(parser: argparse.ArgumentParser, options: argparse.Namespace, names: Sequence[str]) -> str:
+    """Return those of the named flags that were not left at their default, as they are given, each after a space."""
+    words = []
+    for name in names:
+        value = getattr(options, name)
+        if value != parser.get_default(name):
+            values = value if isinstance(value, list) else [value]
+            words += [f" --{name.replace('_', '-')}", *(f" {each}" for each in values)]
+    return "".join(words)
 
 
 def import_source(data_set: DataSet, source: Path | None, store: Path) -> Path:
@@ -190,9 +207,12 @@ def finished(lines: Path, tasks: Iterable[Task]) -> list[dict[str, Any]]:
 
 def summarise(data_set: DataSet, rows: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:
     """Return the figures of every system, as JSON values; the difference to the twin is paired clip by clip."""
-    hits = {system: clip_hits(rows, system) for system in dict.fromkeys(row["system"] for row in rows)}
+    folds = folds_of(data_set)
+    hits = {system: clip_hits(rows, system, folds) for system in dict.fromkeys(row["system"] for row in rows)}
     systems = {}
     for system, by_seed in hits.items():
+        if not by_seed:
+            continue
         mine = [row for row in rows if row["system"] == system]
         systems[system] = {
             **accuracy_of(by_seed),
@@ -201,8 +221,8 @@ def summarise(data_set: DataSet, rows: Sequence[dict[str, Any]], command: str) -
             "seconds": float(np.median([row["seconds"] for row in mine])),
         }
         twin = hits.get(system.replace("preset:", "pytorch:"))
-        if system.startswith("preset:") and twin is not None and twin.shape[1] == by_seed.shape[1]:
-            systems[system]["over_twin"] = paired_difference(by_seed.mean(axis=0), twin.mean(axis=0))
+        if system.startswith("preset:") and twin:
+            systems[system]["over_twin"] = mean_difference(by_seed, twin)
     return {
         "title": data_set.title,
         "folds": data_set.folds,

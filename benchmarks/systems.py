@@ -212,13 +212,14 @@ def fingerprint(task: Task) -> str:
     elif family == "svm":
         facts["statistics"] = [each for each in data_set.statistics if each[0] == name]
     kind, validates = kind_of(data_set, task.system), needs_validation(data_set, task.system)
-    facts["data"] = _data_digest(task.data_set, task.stores, kind, task.fold, validates)
+    facts["data"] = data_digest(task.data_set, task.stores, kind, task.fold, validates)
     return _digest(json.dumps(facts, sort_keys=True))
 
 
 @functools.cache
-def _data_digest(name: str, stores: str, kind: str, fold: int, validates: bool) -> str:
-    store = open_store(stores, kind)
+def data_digest(name: str, stores: str, kind: str, fold: int, validates: bool = True) -> str:
+    """Return a digest of the features of a kind, or of a lone store, and of their division for a fold."""
+    store = open_store(stores, kind or None)
     sides = [f"{clip.track} {clip.genre} {clip.split}" for clip in divided(store, DATA_SETS[name], fold, validates)]
     return _digest("\n".join([*(shard.sha256 for shard in store.shards), *sides]))
 

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, paired_difference
-from benchmarks.seed_systems import import_source
-from benchmarks.systems import DATA_SETS, DataSet, divided, threads_of_worker
+from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, mean_difference
+from benchmarks.seed_systems import folds_of, import_source, shown_flags
+from benchmarks.systems import DATA_SETS, DataSet, data_digest, divided, threads_of_worker
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, SearchError
 from keras_genre.extract import end_with_parent
@@ -47,6 +47,8 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 """What varies on a data set beside the default space."""
 
+SHOWN_FLAGS = ("preset", "tuner", "trials", "inner_folds", "seeds", "epochs", "outer_folds")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -59,8 +61,10 @@ class Run:
     fold: int
 
     def key(self) -> str:
-        """Return what tells it from others."""
-        return json.dumps([self.data_set, self.system, to_json(self.params), self.fold], sort_keys=True)
+        """Return what tells it from others, features and split included."""
+        kind = kind_of(Path(self.stores), self.params) or ""
+        data = data_digest(self.data_set, self.stores, kind, self.fold)
+        return json.dumps([self.data_set, self.system, to_json(self.params), self.fold, data], sort_keys=True)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -90,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ParameterError("--seeds, --jobs and --trials must be at least 1")
     data_set = DATA_SETS[options.data_set]
     stores = data_set.stores or import_source(data_set, options.source, options.stores / options.data_set)
-    folds = options.outer_folds or list(range(data_set.folds))
+    folds = options.outer_folds or list(folds_of(data_set))
     base = base_params(data_set, options)
     runs = []
     for fold in folds:
@@ -165,7 +169,7 @@ def winner_of(out: Path) -> tuple[TrainParams, str]:
     """Return the parameters of the best trial of a search, and its name."""
     state = json.loads((out / "tuner" / "oracle.json").read_text(encoding="utf-8"))
     done = [trial for trial in state["trials"] if trial["status"] == "COMPLETED"]
-    best = max(done, key=lambda trial: trial["score"])["trial_id"]
+    best = min(done, key=lambda trial: (-trial["score"], trial["trial_id"]))["trial_id"]
     result = read_result(out, best)
     if result is None:
         raise SearchError(f"{out}: trial {best} has left no result")
@@ -244,20 +248,21 @@ def summarise(
     rows: Sequence[dict[str, Any]], options: argparse.Namespace, data_set: DataSet, runs: Sequence[Run]
 ) -> dict[str, Any]:
     """Return the figures, as JSON values; those of a clip are means over seeds, differences are paired clip by clip."""
-    hits = {system: clip_hits(rows, system) for system in ("winner", "defaults")}
+    folds = sorted({run.fold for run in runs})
+    hits = {system: clip_hits(rows, system, folds) for system in ("winner", "defaults")}
     winners = {str(run.fold): to_json(run.params) for run in runs if run.system == "winner" and not run.params.seed}
     return {
         "title": data_set.title,
         "command": f"python -m benchmarks.tuning_gain --data-set {options.data_set}"
         + (" --source FILE.npz" if data_set.archive else "")
-        + (f" --epochs {options.epochs}" if options.epochs else ""),
+        + shown_flags(make_parser(), options, SHOWN_FLAGS),
         "date": max(row["date"] for row in rows),
         "preset": options.preset,
         "tuner": options.tuner,
         "trials": options.trials,
-        "folds": sorted({run.fold for run in runs}),
+        "folds": folds,
         "systems": {system: accuracy_of(by_seed) for system, by_seed in hits.items()},
-        "gain": paired_difference(hits["winner"].mean(axis=0), hits["defaults"].mean(axis=0)),
+        "gain": mean_difference(hits["winner"], hits["defaults"]),
         "winners": winners,
     }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import seed_systems
+from benchmarks import ablation, seed_systems
 from benchmarks.accuracies import paired_difference
 from benchmarks.systems import DATA_SETS, Task, divided, fingerprint, needs_validation, params_of, systems_of
 from keras_genre.models.presets import PRESETS, preset
@@ -82,8 +82,45 @@ def test_the_difference_to_the_twin_is_paired():
     ours, theirs = np.array([1.0, 1.0, 0.0, 0.5]), np.array([0.0, 1.0, 0.0, 0.5])
     found = paired_difference(ours, theirs)
     assert found["difference"] == 0.25
-    assert found["high"] - found["low"] == pytest.approx(2 * 1.959964 * 0.5 / 2, rel=1e-6)
-    assert paired_difference(ours, ours) == {"difference": 0, "low": 0, "high": 0}
+    # With two more clips: 2, 0 and 0 clips for us, 1 for them, of 6.
+    assert (found["low"] + found["high"]) / 2 == pytest.approx(1 / 6)
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.959964 * np.sqrt((3 / 6 - 1 / 36) / 6), rel=1e-6)
+
+
+def test_where_no_clip_differs_the_interval_still_has_a_width_that_more_clips_take_away():
+    few, many = (paired_difference(np.ones(clips), np.ones(clips)) for clips in (10, 1000))
+    assert few["difference"] == many["difference"] == 0
+    assert few["low"] == -few["high"]
+    assert few["high"] > 10 * many["high"] > 0
+
+
+def test_the_table_keeps_what_other_systems_gave(tmp_path):
+    for system in ("chance", "svm:svm_mfcc"):
+        assert seed_systems.main(["--systems", system, "--results", str(tmp_path), "--jobs", "1"]) == 0
+    table = (tmp_path / "embedded.md").read_text()
+    assert "| chance |" in table
+    assert "| svm:svm_mfcc |" in table
+
+
+def test_the_command_that_a_table_names_has_the_flags_that_were_given():
+    parser = seed_systems.make_parser()
+    options = parser.parse_args(["--seeds", "2", "--jobs", "7"])
+    assert seed_systems.shown_flags(parser, options, ("seeds", "systems")) == " --seeds 2"
+    options = parser.parse_args(["--systems", "chance", "svm:a"])
+    assert seed_systems.shown_flags(parser, options, ("seeds", "systems")) == " --systems chance svm:a"
+
+
+def test_a_variant_with_half_of_its_folds_has_no_place_in_the_ablation():
+    data_set = DATA_SETS["gtzan_taggrams"]
+    base = [row("preset:transfer", seed, fold, "1100") for seed in (0, 1) for fold in range(3)]
+    other = [row("preset:transfer x=1", 1, fold, "1110") for fold in range(3)]
+    half = [row("preset:transfer x=2", 0, 0, "0000")]
+    systems = {"preset:transfer": "the preset", "preset:transfer x=1": "one", "preset:transfer x=2": "two"}
+    found = ablation.summarise(systems, [*base, *other, *half], "command", data_set)["variants"]
+    assert list(found) == ["the preset", "one"]
+    # Of the seed that both have, though it is not the first.
+    assert found["one"]["over_preset"]["difference"] == pytest.approx(0.25)
+    assert "| one | 0.750 |" in ablation.table(ablation.summarise(systems, [*base, *other], "command", data_set))
 
 
 def test_a_changed_preset_needs_a_new_run_and_an_equal_one_does_not(monkeypatch):
