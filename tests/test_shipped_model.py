@@ -38,7 +38,12 @@ def test_it_is_under_20_mb_and_says_what_it_is():
     assert params.genres == GENRES
     assert set(params.signatures) == {"serving_default", "features", "encoded", "embeddings"}
     assert (params.features, params.dims, params.sample_rate_hz) == ("taggram50", 50, RATE)
-    assert [member.features for member in params.companions] == ["log_mel128_levels"]
+    assert [member.features for member in params.members] == [
+        "taggram50",
+        "taggram50",
+        "log_mel128_levels",
+        "log_mel128_levels",
+    ]
 
 
 def test_the_one_from_scratch_is_there_too_and_takes_audio():
