@@ -1,6 +1,7 @@
 """Probabilities that mean what they say: a temperature fitted on the validation clips (Guo et al., 2017)."""
 
-import math
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,24 @@ from keras_genre.scoring import score_clips
 MINIMUM_CLIPS = 30
 """On fewer validation clips a temperature is left unfitted: it would follow them, not the network."""
 
-BOUNDS = (0.05, 20.0)
-"""Temperatures are sought between these."""
+PRIOR_WEIGHT = 2.0
+"""How strongly a fit is drawn to the temperature 1. With 2, temperatures between a half and twice are what is expected:
+the standard deviation of their logarithm is about log 2 before any clip is seen."""
 
-CLOSE_ENOUGH = 0.01
-"""A network whose temperature is so near to 1 is calibrated: fitting it again changes nothing."""
+NETWORK = "network_sha256"
+"""Where `calibration.json` names the output layer that the temperature was divided out of."""
+
+SAME_ERROR = 1e-4
+"""Two calibration errors that differ by less are of the same network: float32 weights move them by far less."""
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the number that logits are to be divided by for the lowest cross-entropy.
+    """Return the number that logits are to be divided by for the lowest cross-entropy, drawn to 1 if clips are few.
+
+    The cross-entropy alone has no lowest value where all clips are right, or none is: it falls for ever as logits grow,
+    or shrink. So to its sum over the clips comes `PRIOR_WEIGHT` x (1 / T - 1 + log T): before any clip is seen, 1 / T
+    has a gamma distribution with its peak at 1. That weighs as much as a few clips. On hundreds it moves a temperature
+    by less than 1 %; 40 that are all right cannot make a network certain.
 
     Parameters
     ----------
@@ -34,16 +44,23 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
     Returns
     -------
-    float
-        In `BOUNDS`; above 1 where the network is too sure of itself.
+    float > 0
+        Above 1 where the network is too sure of itself.
     """
-    of_labels = logits[np.arange(len(labels)), labels]
-    # The cross-entropy is convex in the inverse of the temperature: its slope is sought that is 0.
-    low, high = 1 / BOUNDS[1], 1 / BOUNDS[0]
+    margins = logits - logits[np.arange(len(labels)), labels][:, np.newaxis]
+
+    def slope(inverse: float) -> float:
+        return (softmax(margins * inverse) * margins).sum() + PRIOR_WEIGHT * (1 - 1 / inverse)
+
+    # The sum is convex in the inverse of the temperature, and rises at both ends: its slope is sought that is 0.
+    low = high = 1.0
+    while slope(high) < 0:
+        low, high = high, 2 * high
+    while slope(low) > 0:
+        low, high = low / 2, low
     for _ in range(60):
         middle = (low + high) / 2
-        slope = ((softmax(logits * middle) * logits).sum(axis=1) - of_labels).mean()
-        low, high = (low, middle) if slope > 0 else (middle, high)
+        low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return 2 / (low + high)
 
 
@@ -51,7 +68,8 @@ def calibrate(run: Path) -> dict[str, Any] | None:
     """Fit a run's temperature on its validation clips and divide the network's output layer by it.
 
     The network of the run folder then gives calibrated logits wherever it is used, the exported ones included.
-    Calibrating a run again leaves it as it is.
+    Calibrating a run again leaves it as it is: `calibration.json` names the output layer that it was written for. One
+    that is not the network's was written just before an interruption, or for an epoch that a better one has replaced.
 
     Parameters
     ----------
@@ -75,10 +93,9 @@ def calibrate(run: Path) -> dict[str, Any] | None:
         return None
     model = load_model(run)
     logits, labels = score_clips(model, store, rows), label_rows(store)[rows]
-    temperature = fit_temperature(logits, labels)
-    if abs(math.log(temperature)) < CLOSE_ENOUGH and (run / CALIBRATION).is_file():
+    if _is_calibrated(run, model, expected_calibration_error(softmax(logits), labels)):
         return read_calibration(run)
-    return _divide(run, model, temperature, logits, labels)
+    return _divide(run, model, fit_temperature(logits, labels), logits, labels)
 
 
 def divide_logits(run: Path, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
@@ -101,6 +118,23 @@ def divide_logits(run: Path, logits: np.ndarray, labels: np.ndarray) -> dict[str
     return _divide(run, load_model(run), fit_temperature(logits, labels), logits, labels)
 
 
+def _is_calibrated(run: Path, model: keras.Model, error: float) -> bool:
+    """Tell whether `calibration.json` was written for this network, whose calibration error on the clips is given."""
+    values = read_calibration(run)
+    if values is None:
+        return False
+    network = json.loads((run / CALIBRATION).read_text(encoding="utf-8")).get(NETWORK)
+    if network is None:
+        # Runs of older versions name no network.
+        return abs(error - values["error_after"]) < SAME_ERROR
+    return network == _digest(model)
+
+
+def _digest(model: keras.Model) -> str:
+    weights = model.get_layer("logits").get_weights()
+    return hashlib.sha256(b"".join(np.ascontiguousarray(each).tobytes() for each in weights)).hexdigest()
+
+
 def _divide(
     run: Path, model: keras.Model, temperature: float, logits: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any]:
@@ -112,8 +146,9 @@ def _divide(
     }
     output = model.get_layer("logits")
     output.set_weights([weights / temperature for weights in output.get_weights()])
-    # In this order an interruption between the two leaves a network that is fitted to the same temperature again.
-    files.write_json(run / CALIBRATION, values)
+    # In this order an interruption between the two leaves a note of another network than that of the run, and both are
+    # made again.
+    files.write_json(run / CALIBRATION, values | {NETWORK: _digest(model)})
     with files.atomic_path(run / MODEL) as temporary:
         model.save(temporary, include_optimizer=False)
     return values

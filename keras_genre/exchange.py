@@ -1,6 +1,7 @@
 """Features from and for other programs: NumPy archives, the original's `.npy` pairs and JSON files."""
 
 import argparse
+import collections
 import dataclasses
 import hashlib
 import json
@@ -14,6 +15,7 @@ import numpy as np
 
 from keras_genre import cli, files
 from keras_genre.clips import SPLITS, Clip, genres_of
+from keras_genre.datasets.segments import segment_track, segments_among
 from keras_genre.errors import ParameterError, StoreError
 from keras_genre.params import FEATURE_DIMS, FrontEndParams
 from keras_genre.store import Store, StoreHeader, StoreWriter, open_store
@@ -140,6 +142,9 @@ def genre_names(sequences: Sequences, genres: Sequence[str]) -> list[str]:
 
 def read_sequences(sources: Sequence[Path]) -> Sequences:
     """Read feature sequences from an `.npz` file, a folder of `.npy` pairs, or JSON files.
+
+    JSON files hold segments. Where a list `clips` names the clip of each, by a word or by a number within its file, its
+    segments are put together in their order; else each counts as a clip, by the name of `segment_track`.
 
     Raises
     ------
@@ -291,30 +296,65 @@ def _from_npy_folder(folder: Path) -> Sequences:
 
 
 def _from_json(paths: Sequence[Path]) -> Sequences:
-    frames: list[np.ndarray] = []
-    labels: list[Any] = []
-    splits: list[str] = []
-    genres: list[str] | None = None
-    for path in paths:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            mapping = [name.rstrip("/").rsplit("/", 1)[-1] for name in values["mapping"]]
-            segments = [np.array(segment, np.float32) for segment in values["mfcc"]]
-            numbers = [operator.index(label) for label in values["labels"]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise StoreError(f"{path}: is not a file of mapping, mfcc and labels ({error})") from error
-        if not mapping or len(segments) != len(numbers) or any(segment.ndim != 2 for segment in segments):
-            raise StoreError(f"{path}: mapping must name the genres, and mfcc be (frames, values) for each label")
-        if genres not in (None, mapping):
+    found = [_json_file(path) for path in paths]
+    for path, each in zip(paths, found, strict=True):
+        if each.genres != found[0].genres:
             raise StoreError(f"{path}: mapping differs from that of {paths[0]}")
-        genres = mapping
-        match = SPLIT_IN_NAME.search(path.stem.lower())
-        split = next(split for split in SPLITS if split.startswith(match[1])) if match else ""
-        frames += segments
-        labels += numbers
-        splits += [split] * len(segments)
-    cli.say("note: these files do not say which clip a segment is of: each counts as a clip of its own")
-    return Sequences(frames, labels, _numbered(splits), splits, [""] * len(frames), genres or [])
+    splits = [split for each in found for split in each.splits]
+    tracks = _short_names(_with_segments_numbered([track for each in found for track in each.tracks], splits))
+    if any(segments_among([Clip(track, "")]) for track in tracks):
+        cli.say("note: these files do not say which clip a segment is of: each counts as a clip of its own")
+    frames = [values for each in found for values in each.frames]
+    return Sequences(
+        frames, [n for each in found for n in each.labels], tracks, splits, [""] * len(frames), found[0].genres
+    )
+
+
+def _json_file(path: Path) -> Sequences:
+    """Read a file of segments, those of a clip put together; where their clips are not named, tracks are empty."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        genres = [name.rstrip("/").rsplit("/", 1)[-1] for name in values["mapping"]]
+        segments = [np.array(segment, np.float32) for segment in values["mfcc"]]
+        labels = [operator.index(label) for label in values["labels"]]
+        clips = values.get("clips")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise StoreError(f"{path}: is not a file of mapping, mfcc and labels ({error})") from error
+    if not genres or len(segments) != len(labels) or any(segment.ndim != 2 for segment in segments):
+        raise StoreError(f"{path}: mapping must name the genres, and mfcc be (frames, values) for each label")
+    match = SPLIT_IN_NAME.search(path.stem.lower())
+    split = next(split for split in SPLITS if split.startswith(match[1])) if match else ""
+    if clips is None:
+        unknown = [""] * len(labels)
+        return Sequences(segments, labels, unknown, [split] * len(labels), unknown, genres)
+    if not isinstance(clips, list) or len(clips) != len(labels) or {type(clip) for clip in clips} - {str, int}:
+        raise StoreError(f"{path}: clips must name the clip of each segment, by a word or a whole number")
+    members: dict[str, list[int]] = {}
+    for place, clip in enumerate(clips):
+        # A number is one within its file.
+        members.setdefault(clip if isinstance(clip, str) else f"{split or 'clip'}_{clip:05d}", []).append(place)
+    if "" in members:
+        raise StoreError(f"{path}: clips has an empty name")
+    for clip, places in members.items():
+        if len({(labels[place], segments[place].shape[1]) for place in places}) > 1:
+            raise StoreError(f"{path}: the segments of {clip} differ in label or in values a frame")
+    return Sequences(
+        [np.concatenate([segments[place] for place in places]) for places in members.values()],
+        [labels[places[0]] for places in members.values()],
+        list(members),
+        [split] * len(members),
+        [""] * len(members),
+        genres,
+    )
+
+
+def _with_segments_numbered(tracks: Sequence[str], splits: Sequence[str]) -> list[str]:
+    counts: collections.Counter[str] = collections.Counter()
+    names = []
+    for track, split in zip(tracks, splits, strict=True):
+        names.append(track or segment_track(split, counts[split]))
+        counts[split] += not track
+    return names
 
 
 def _numbered(splits: Sequence[str]) -> list[str]:
@@ -336,7 +376,8 @@ def export_features(path: Path, out: Path, split: str | None = None, window_fram
     out : Path
         `FILE.npz`: X (rows, dims), Y, IDS, SPLIT, GROUP, GENRES; the rows of a clip follow each other. Altered copies
         are left out.
-        `FILE.json`: `mapping`, `mfcc`, `labels`, each clip cut into segments; one split.
+        `FILE.json`: `mapping`, `mfcc`, `labels`, each clip cut into segments, and `clips`, the name of the clip of each
+        segment; one split.
         Otherwise a folder: `.npy` pairs for each split, the first `window_frames` frames of each clip, targets one-hot.
     split : str, optional
         Export only this.
@@ -400,12 +441,13 @@ def _write_npz(store: Store, rows: Sequence[int], out: Path) -> None:
 def _write_json(store: Store, rows: Sequence[int], out: Path, window_frames: int) -> None:
     genres = genres_of(store.clips)
     _refuse_short(store, rows, window_frames)
-    segments, labels = [], []
+    segments, labels, names = [], [], []
     for clip, values in store.read(rows):
         for segment in _segments(values, window_frames):
             segments.append(segment.tolist())
             labels.append(genres.index(clip.genre))
-    files.write_text(out, json.dumps({"mapping": genres, "mfcc": segments, "labels": labels}))
+            names.append(clip.track)
+    files.write_text(out, json.dumps({"mapping": genres, "mfcc": segments, "labels": labels, "clips": names}))
 
 
 def _refuse_short(store: Store, rows: Sequence[int], window_frames: int) -> None:

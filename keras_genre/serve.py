@@ -42,7 +42,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--max-upload-mb", type=float, default=defaults.max_body_bytes / MEBIBYTE, help="refuse larger requests"
     )
     parser.add_argument(
-        "--max-seconds", type=float, default=defaults.max_audio_seconds, help="refuse longer audio (seconds)"
+        "--max-seconds",
+        type=float,
+        default=defaults.max_audio_seconds,
+        help="refuse requests of longer audio, as samples, frames or a file (seconds)",
     )
     parser.add_argument(
         "--max-requests", type=int, default=defaults.max_requests, help="at work or waiting; further ones get 503"

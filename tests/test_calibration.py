@@ -2,12 +2,13 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
 from toys import GENRES, make_toy_store, toy_params
 
-from keras_genre.calibration import calibrate, fit_temperature
+from keras_genre.calibration import PRIOR_WEIGHT, calibrate, fit_temperature
 from keras_genre.clips import Clip
 from keras_genre.errors import RunError
 from keras_genre.metrics import cross_entropy, expected_calibration_error, reliability, softmax
@@ -31,18 +32,52 @@ def test_the_temperature_of_overconfident_logits_is_found(temperature):
     assert fit_temperature(logits * temperature, labels) == pytest.approx(temperature, rel=0.05)
 
 
-def test_no_other_temperature_has_a_lower_cross_entropy():
+def test_no_other_temperature_has_a_lower_cross_entropy_with_the_weight_of_the_prior():
     logits, labels = honest_answers(200)
-    best = fit_temperature(logits, labels)
-    at_best = cross_entropy(logits / best, labels)
-    assert all(at_best <= cross_entropy(logits / (best * factor), labels) for factor in (0.9, 0.99, 1.01, 1.1))
+
+    def objective(temperature: float) -> float:
+        prior = PRIOR_WEIGHT * (1 / temperature - 1 + math.log(temperature))
+        return len(labels) * cross_entropy(logits / temperature, labels) + prior
+
+    for scale in (0.3, 1, 4):
+        logits, best = scale * logits, fit_temperature(scale * logits, labels)
+        assert all(objective(best) < objective(best * factor) for factor in (0.5, 0.9, 0.99, 1.01, 1.1, 2))
 
 
-def test_answers_that_are_all_right_or_tell_nothing_give_a_finite_temperature():
+@pytest.mark.parametrize("temperature", [0.815, 0.888, 1.5])
+def test_on_hundreds_of_clips_the_prior_moves_a_temperature_by_less_than_one_percent(temperature):
+    logits, labels = honest_answers(400)
+    logits = logits / fit_by_clips_alone(logits, labels) * temperature
+    assert fit_by_clips_alone(logits, labels) == pytest.approx(temperature, rel=1e-4)
+    assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.01)
+
+
+def fit_by_clips_alone(logits: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of the lowest cross-entropy, to 5 digits, by trying."""
+    low, high = 0.1, 10.0
+    while high / low > 1 + 1e-6:
+        temperatures = np.geomspace(low, high, 9)
+        best = int(np.argmin([cross_entropy(logits / each, labels) for each in temperatures]))
+        low, high = temperatures[max(best - 1, 0)], temperatures[min(best + 1, 8)]
+    return float(low)
+
+
+def test_forty_answers_that_are_all_right_do_not_make_a_network_certain():
+    temperature = fit_temperature(np.tile([1.2, 0.4], (40, 1)), np.zeros(40, int))
+    assert 0.2 < temperature < 0.5
+    # As sure as somebody may be who was right 40 times out of 40 (rule of succession: 41 of 42), and no surer.
+    assert 0.9 < softmax(np.array([1.2, 0.4]) / temperature)[0] < 41 / 42
+
+
+def test_a_network_that_is_right_and_sure_of_it_keeps_its_temperature():
+    assert fit_temperature(np.tile([12.0, 0.4], (40, 1)), np.zeros(40, int)) == pytest.approx(1, abs=0.01)
+
+
+def test_answers_that_are_all_wrong_or_tell_nothing_give_a_finite_temperature():
     logits = np.eye(3)
-    assert fit_temperature(logits, np.arange(3)) == pytest.approx(0.05)
-    assert fit_temperature(logits, np.array([1, 2, 0])) == pytest.approx(20)
-    assert math.isfinite(fit_temperature(np.zeros((3, 3)), np.arange(3)))
+    assert 1.1 < fit_temperature(logits, np.array([1, 2, 0])) < 2
+    assert 10 < fit_temperature(np.tile(100 * logits, (100, 1)), np.tile([1, 2, 0], 100)) < 1e5
+    assert fit_temperature(np.zeros((3, 3)), np.arange(3)) == pytest.approx(1)
 
 
 def test_honest_probabilities_have_hardly_a_calibration_error_and_sharpened_ones_have():
@@ -96,12 +131,33 @@ def test_calibrating_again_changes_nothing(calibrated):
 
 
 def test_an_interruption_after_the_note_is_made_good(calibrated, tmp_path):
-    _, store, before, found = calibrated
+    run, store, before, found = calibrated
     train(make_plan(store, toy_params(epochs=3)), "toy", tmp_path / "run")
-    (tmp_path / "run" / CALIBRATION).write_text(json.dumps(found))
-    assert calibrate(tmp_path / "run") == pytest.approx(found)
+    shutil.copy(run / CALIBRATION, tmp_path / "run" / CALIBRATION)
+    for _ in range(2):
+        assert calibrate(tmp_path / "run") == pytest.approx(found)
+        after = score_clips(load_model(tmp_path / "run"), store, store.rows_of("validation"))
+        np.testing.assert_allclose(after, before / found["temperature"], atol=1e-4)
+
+
+def test_a_network_that_a_training_put_in_place_of_the_calibrated_one_is_calibrated_too(calibrated, tmp_path):
+    run, store, _, found = calibrated
+    train(make_plan(store, toy_params(epochs=1)), "toy", tmp_path / "run")
+    before = score_clips(load_model(tmp_path / "run"), store, store.rows_of("validation"))
+    shutil.copy(run / CALIBRATION, tmp_path / "run" / CALIBRATION)
+    temperature = calibrate(tmp_path / "run")["temperature"]
+    assert temperature != pytest.approx(found["temperature"])
     after = score_clips(load_model(tmp_path / "run"), store, store.rows_of("validation"))
-    np.testing.assert_allclose(after, before / found["temperature"], atol=1e-4)
+    np.testing.assert_allclose(after, before / temperature, atol=1e-4)
+
+
+def test_a_run_of_an_older_version_which_names_no_network_is_told_by_its_calibration_error(calibrated, tmp_path):
+    run, _, _, found = calibrated
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / CALIBRATION).write_text(json.dumps(found))
+    network = (run / "model.keras").read_bytes()
+    assert calibrate(tmp_path / "run") == pytest.approx(found)
+    assert (tmp_path / "run" / "model.keras").read_bytes() == network
 
 
 def test_few_validation_clips_leave_the_network_as_it_is(toy_store, tmp_path):

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 
 from keras_genre.clips import Clip
+from keras_genre.datasets.options import apply_split_options
+from keras_genre.datasets.splits import fold_split, grouped_folds, grouped_split
+from keras_genre.errors import SplitError
 from keras_genre.store import StoreHeader, StoreWriter, main, open_store, validate_store
+from keras_genre.train import make_parser as train_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 TRACKS = ["blues.00000", "blues.00001", "jazz.00000", "jazz.00001", "rock.00000", "rock.00001"]
@@ -271,9 +275,9 @@ def test_pairs_of_different_types_lose_nothing(tmp_path, ran):
     np.testing.assert_array_equal(by_track(store)["test_00000"], wide[4])
 
 
-def seed_json(path, labels=(0, 1), mapping=("jazz", "rock"), seed=0):
-    mfcc = np.random.default_rng(seed).standard_normal((len(labels), 259, 13)).astype(np.float32)
-    values = {"mapping": list(mapping), "mfcc": mfcc.tolist(), "labels": list(labels)}
+def seed_json(path, labels=(0, 1), mapping=("jazz", "rock"), seed=0, frames=259, **more):
+    mfcc = np.random.default_rng(seed).standard_normal((len(labels), frames, 13)).astype(np.float32)
+    values = {"mapping": list(mapping), "mfcc": mfcc.tolist(), "labels": list(labels), **more}
     path.write_text(json.dumps(values))
     return mfcc
 
@@ -294,9 +298,9 @@ def test_the_originals_json_is_read_and_its_split_taken_from_its_name(tmp_path, 
     status, store, said = ran(tmp_path / name, "--features", "mfcc13")
     assert status == 0
     assert "each counts as a clip of its own" in said
-    assert genres_by_track(store) == {f"{split}_00000": "jazz", f"{split}_00001": "rock"}
+    assert genres_by_track(store) == {f"{split}_segment_00000": "jazz", f"{split}_segment_00001": "rock"}
     assert {clip.split for clip in store.clips} == {split}
-    np.testing.assert_array_equal(by_track(store)[f"{split}_00001"], mfcc[1])
+    np.testing.assert_array_equal(by_track(store)[f"{split}_segment_00001"], mfcc[1])
 
 
 def test_json_files_of_several_splits_make_one_store(tmp_path, ran):
@@ -307,6 +311,88 @@ def test_json_files_of_several_splits_make_one_store(tmp_path, ran):
     assert len(store.clips) == 6
     assert store.genres == ["jazz", "rock"]
     assert [len(store.rows_of(split)) for split in ("train", "validation", "test")] == [2, 2, 2]
+
+
+SEGMENT_LABELS = [0] * 50 + [1] * 50
+"""Of 20 clips of 5 segments, one after the other."""
+
+
+@pytest.mark.parametrize("flags", [[], ["--fractions", "0.5", "0.25", "0.25"]])
+def test_segments_of_unknown_clips_are_not_divided_at_random(tmp_path, ran, flags):
+    seed_json(tmp_path / "all.json", SEGMENT_LABELS, frames=3)
+    said = refused(ran, 1, tmp_path / "all.json", *flags)
+    assert "100 segments (clip_segment_00000, ...) do not say which clip they are of" in said
+    for way_out in ("a file each for training, validation and test", 'add "clips" to the JSON file', "--groups"):
+        assert way_out in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_nor_are_those_of_a_store_that_has_a_split(tmp_path, ran):
+    seed_json(tmp_path / "train.json", SEGMENT_LABELS, frames=3)
+    _, store, _ = ran(tmp_path / "train.json")
+    for divide in (grouped_split, lambda clips: grouped_folds(clips, 3), lambda clips: fold_split(clips, 3, 0)):
+        with pytest.raises(SplitError, match="do not say which clip they are of"):
+            divide(store.clips)
+
+
+@pytest.mark.parametrize("clips", [[n // 5 for n in range(100)], [f"genre/a{n // 5}.au" for n in range(100)]])
+def test_segments_whose_clips_the_file_names_are_put_together_and_divided_by_clip(tmp_path, ran, clips):
+    mfcc = seed_json(tmp_path / "all.json", SEGMENT_LABELS, frames=3, clips=clips)
+    _, store, said = ran(tmp_path / "all.json")
+    assert "each counts as a clip" not in said
+    assert len(store.clips) == 20
+    assert set(store.frames) == {15}
+    assert shares_of(store) == {"train": 0.6, "validation": 0.2, "test": 0.2}
+    tracks = [f"clip_{n:05d}" if isinstance(clips[0], int) else f"a{n}" for n in range(20)]
+    for n, track in enumerate(tracks):
+        np.testing.assert_array_equal(by_track(store)[track], mfcc[5 * n : 5 * n + 5].reshape(15, 13))
+        assert genres_by_track(store)[track] == ("jazz", "rock")[n // 10]
+
+
+def test_groups_say_which_segments_belong_together(tmp_path, ran):
+    seed_json(tmp_path / "all.json", SEGMENT_LABELS, frames=3)
+    rows = [f"clip_segment_{n:05d},{n // 5}\n" for n in range(100)]
+    (tmp_path / "groups.csv").write_text("track,group\n" + "".join(rows))
+    status, store, said = ran(tmp_path / "all.json", "--groups", tmp_path / "groups.csv")
+    assert status == 0
+    assert groups_on_two_sides(store) == set()
+    assert {clip.split for clip in store.clips} == {"train", "validation", "test"}
+    assert "100 of 100 clips are segments of clips: figures count segments" in said
+
+
+def test_reports_on_segments_of_unknown_clips_say_so(tmp_path, ran):
+    for name in ("train", "test"):
+        seed_json(tmp_path / f"{name}.json", SEGMENT_LABELS, frames=3, seed=len(name))
+    _, store, _ = ran(tmp_path / "train.json", tmp_path / "test.json")
+    # What a training asks, and writes into run.json and the report.
+    _, notes = apply_split_options(store.clips, train_parser().parse_args([]))
+    (note,) = [note for note in notes if "segments" in note]
+    assert note == (
+        "200 of 200 clips are segments of clips: figures count segments, and their intervals are too narrow. "
+        "Whether those of one clip are on one side only is not known."
+    )
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        ("a", "clips must name the clip of each segment"),
+        (["a", "a"], "clips must name the clip of each segment"),
+        (["a", "a", "b", None], "clips must name the clip of each segment"),
+        (["a", "a", "b", True], "clips must name the clip of each segment"),
+        (["a", "a", "b", ""], "clips has an empty name"),
+        (["a", "a", "a", "b"], "the segments of a differ in label or in values a frame"),
+    ],
+)
+def test_clips_that_cannot_be_are_refused(tmp_path, ran, clips, message):
+    seed_json(tmp_path / "train.json", [0, 0, 1, 1], frames=3, clips=clips)
+    assert f"{tmp_path}/train.json: {message}" in refused(ran, 1, tmp_path / "train.json")
+
+
+def test_a_clip_in_two_files_is_refused(tmp_path, ran):
+    for name in ("train", "test"):
+        seed_json(tmp_path / f"{name}.json", frames=3, clips=["a", name])
+    assert "two tracks have one name" in refused(ran, 1, tmp_path / "train.json", tmp_path / "test.json")
 
 
 # Out of a store and in again.
@@ -377,19 +463,18 @@ def test_numpy_pairs_give_the_first_window_of_each_clip_again(tmp_path, exported
             np.testing.assert_array_equal(frames, other)
 
 
-def test_json_gives_the_segments_of_one_split_again(tmp_path, exported, ran):
-    assert exported("train.json", "--split", "train", "--window-frames", 10)[0] == 0
+def test_json_gives_the_clips_of_one_split_again_but_for_what_fills_no_segment(tmp_path, exported, ran):
+    assert exported("train.json", "--split", "train", "--window-frames", 7)[0] == 0
+    values = json.loads((tmp_path / "train.json").read_text())
+    rows = exported.store.rows_of("train")
+    before = {clip.track: (clip.genre, frames) for clip, frames in exported.store.read(rows)}
+    assert [len(segment) for segment in values["mfcc"]] == [7] * len(values["labels"])
+    assert values["clips"] == [track for track, (_, frames) in before.items() for _ in range(len(frames) // 7)]
     _, store, _ = ran(tmp_path / "train.json")
-    before = [
-        (clip.genre, frames[start : start + 10])
-        for clip, frames in exported.store.read(exported.store.rows_of("train"))
-        for start in (0, 10)
-    ]
-    after = {clip.track: (clip.genre, frames) for clip, frames in store.read()}
     assert {clip.split for clip in store.clips} == {"train"}
-    for (genre, frames), (_, (other_genre, other)) in zip(before, sorted(after.items()), strict=True):
-        assert genre == other_genre
-        np.testing.assert_array_equal(frames, other)
+    assert genres_by_track(store) == {track: genre for track, (genre, _) in before.items()}
+    for track, (_, frames) in before.items():
+        np.testing.assert_array_equal(by_track(store)[track], frames[: len(frames) // 7 * 7])
 
 
 def test_json_of_several_splits_would_mix_them_and_is_refused(tmp_path, exported):

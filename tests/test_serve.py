@@ -275,6 +275,9 @@ def bad_bodies():
         ("NaN", b'{"instances": [[' + b"NaN," * RATE + b"0]]}", 400, "NaN or infinite"),
         ("infinite", b'{"instances": [[' + b"-Infinity," * RATE + b"0]]}", 400, "NaN or infinite"),
         ("long", {"instances": [[0] * (20 * RATE + 1)]}, 413, "longer than the limit of 20 s"),
+        ("long frames", features_of(2002), 413, "frames: is longer than the limit of 20 s"),
+        ("long frames of two clips", features_of(1002, 1002), 413, "frames: is longer than the limit of 20 s"),
+        ("long file", encoded_of(20 * RATE + 1), 413, "encoded: is longer than the limit of 20 s"),
         ("frames", {"signature_name": "features", "instances": [[[0.0, 1.0]]]}, 400, "has shape"),
         ("NaN frames", b'{"signature_name": "features", "instances": [[[NaN]]]}', 400, "NaN or infinite"),
         ("few frames", {"signature_name": "features", "instances": [[[0.0]]]}, 400, "the model refuses this"),
@@ -282,6 +285,21 @@ def bad_bodies():
         ("two files", {"signature_name": "encoded", "inputs": ["a", "b"]}, 400, "has shape [2]"),
         ("base64", {"signature_name": "encoded", "inputs": [{"b64": "?"}]}, 400, "base64"),
     ]
+
+
+def features_of(*counts: int) -> dict:
+    return {"signature_name": "features", "instances": [[[0.0]] * count for count in counts]}
+
+
+def encoded_of(samples: int) -> dict:
+    content = base64.b64encode(wav(np.zeros(samples))).decode()
+    return {"signature_name": "encoded", "instances": [{"b64": content}]}
+
+
+def test_audio_of_just_the_limit_is_taken_by_every_signature(server):
+    for document in ({"instances": [[0] * (20 * RATE)]}, features_of(2001), features_of(1001, 1001)):
+        assert predict(server, document)[0] == 200
+    assert predict(server, encoded_of(20 * RATE))[0] == 200
 
 
 @pytest.mark.parametrize("name", [name for name, *_ in bad_bodies()])

@@ -106,6 +106,37 @@ def test_published_folds_separate_artists():
     assert all(len(folds) == 1 for folds in folds_of_group.values())
 
 
+REPEATED = [(3, 54), (5, 56), (8, 57), (10, 60), (13, 58), (41, 69), (73, 74), (80, 81, 82), (75, 91, 92)]
+"""Numbers of the reggae tracks that are exact repetitions, by Sturm's catalogue."""
+
+
+def places_of_repetitions(name, column):
+    """For each set the places of those that a list names, by number."""
+    places = {row["track"]: row[column] for row in rows_of(name)}
+    tracks = [{number: f"reggae.{number:05d}" for number in each} for each in REPEATED]
+    return [{number: places[track] for number, track in each.items() if track in places} for each in tracks]
+
+
+def test_the_repetitions_are_where_the_readme_says():
+    folds = places_of_repetitions("gtzan_artist_folds.csv", "fold")
+    assert folds[0] == {3: "1", 54: "3"}
+    assert [list(each) for each in folds[1:]] == [[each[0]] for each in REPEATED[1:]]
+    assert "reggae.00054 in fold 3 repeats reggae.00003 in fold 1" in PUBLISHED["gtzan_artist_folds"].about
+
+    filtered = places_of_repetitions("gtzan_fault_filtered.csv", "split")
+    assert [list(each) for each in filtered] == [[each[-1]] for each in REPEATED]
+    assert [list(each.values()) for each in filtered[:5]] == [["train"]] * 5
+    of_352 = {row["split"] for row in rows_of("gtzan_fault_filtered.csv") if row["group"] == "352"}
+    assert of_352 == {"train"}
+
+    by_number = places_of_repetitions("gtzan_by_number.csv", "split")
+    assert [each[number] for each, (number, _) in zip(by_number[:5], REPEATED[:5], strict=True)] == [
+        *("test", "test", "test"),
+        *("validation", "validation"),
+    ]
+    assert all(each[other] == "train" for each, (_, other) in zip(by_number[:5], REPEATED[:5], strict=True))
+
+
 def test_lists_agree_on_groups():
     groups = {row["track"]: row["group"] for row in rows_of("gtzan_artist_folds.csv")}
     for name in SPLIT_LISTS:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from keras_genre.clips import SPLITS, Clip
 from keras_genre.datasets.index import names_none_of, read_table
+from keras_genre.datasets.segments import require_divisible, segment_warning
 from keras_genre.errors import ParameterError, SplitError, SplitLeakError
 
 # How many groups, recordings or tracks a message names before it only counts.
@@ -155,6 +156,8 @@ def grouped_split(clips: Iterable[Clip], fractions: Sequence[float] = (0.6, 0.2,
     ------
     ParameterError
         If the fractions are not three numbers in [0, 1] that sum to 1.
+    SplitError
+        If there are segments of clips of which neither the clip nor a group is known.
     """
     clips = list(clips)
     if (
@@ -193,7 +196,8 @@ def grouped_folds(clips: Iterable[Clip], folds: int, seed: int = 0) -> list[int]
     ParameterError
         If `folds` is less than 2.
     SplitError
-        If there are not enough groups to fill the folds.
+        If there are not enough groups to fill the folds, or segments of clips of which neither the clip nor a group is
+        known.
     """
     clips = list(clips)
     if folds < 2:
@@ -262,7 +266,8 @@ def check_split(clips: Iterable[Clip], allow_shared_groups: bool = False, allow_
     Returns
     -------
     list of str
-        Warnings, each a sentence: exceptions made, recordings under several genres, and clips whose group is unknown.
+        Warnings in sentences: exceptions made, recordings under several genres, clips whose group is unknown, and
+        segments that stand for clips.
 
     Raises
     ------
@@ -304,6 +309,8 @@ def check_split(clips: Iterable[Clip], allow_shared_groups: bool = False, allow_
             f"{_named([' and '.join(_in_genre(clip) for clip in members) for members in torn])}; "
             "leave out all but the right one."
         )
+    if warning := segment_warning(clips):
+        warnings.append(warning)
     unknown = sum(not clip.group for clip in clips)
     if unknown and len({clip.split for clip in clips}) > 1:
         warnings.append(
@@ -366,6 +373,7 @@ def _inseparable_genres(clips: Sequence[Clip]) -> set[str]:
 
 def _place(clips: Sequence[Clip], fractions: Sequence[float], seed: int, first: Sequence[int] = ()) -> list[int]:
     """Return the side of each clip; `first` orders the sides that a genre with few units gets."""
+    require_divisible(clips)
     units = [
         (collections.Counter(clips[position].genre for position in unit), unit)
         for unit in _units(clips, _inseparable_genres(clips))

@@ -12,10 +12,20 @@ import numpy as np
 from keras_genre.errors import ParameterError
 from keras_genre.params import FrontEndParams, from_json, resampled_samples
 from keras_genre.prediction import Clock, prediction_of
-from keras_genre.saved_models import ASSETS, INPUTS, LABELS, PARAMS, PROBABILITIES, WINDOW_PROBABILITIES
+from keras_genre.saved_models import (
+    ASSETS,
+    ENCODED,
+    FEATURES,
+    INPUTS,
+    LABELS,
+    PARAMS,
+    PROBABILITIES,
+    WINDOW_PROBABILITIES,
+)
+from keras_genre.serving.durations import pcm_seconds
 from keras_genre.serving.protocol import DEFAULT_SIGNATURE, RequestError, Signature
 
-WAVEFORM = INPUTS[DEFAULT_SIGNATURE]
+WAVEFORM, FRAMES, ENCODED_FILE = INPUTS[DEFAULT_SIGNATURE], INPUTS[FEATURES], INPUTS[ENCODED]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,8 +73,22 @@ class AudioContract:
                 f"{WAVEFORM}: has {inputs[WAVEFORM].shape[-1]} samples; at least {self.minimum_samples} "
                 f"({self.minimum_samples / self.sample_rate_hz:.3g} s at {self.sample_rate_hz} Hz) are needed",
             )
-        if WAVEFORM in inputs and inputs[WAVEFORM].size > max_seconds * self.sample_rate_hz:
-            raise RequestError(413, f"{WAVEFORM}: is longer than the limit of {max_seconds:g} s for a request")
+        name, seconds = self._longest(inputs, signature)
+        if seconds > max_seconds:
+            raise RequestError(413, f"{name}: is longer than the limit of {max_seconds:g} s for a request")
+
+    def _longest(self, inputs: Mapping[str, np.ndarray], signature: Signature) -> tuple[str, float]:
+        """Return the input of the longest audio, and the seconds of all its clips; of what cannot be known 0."""
+        durations = {name: 0.0 for name in inputs}
+        if WAVEFORM in inputs:
+            durations[WAVEFORM] = inputs[WAVEFORM].size / self.sample_rate_hz
+        if signature.name == FEATURES and FRAMES in inputs and inputs[FRAMES].ndim == 3:
+            clips, frames, _ = inputs[FRAMES].shape
+            # A clip of so many hops has a frame more.
+            durations[FRAMES] = clips * (frames - 1) * self.hop_samples / self.sample_rate_hz
+        if signature.name == ENCODED and ENCODED_FILE in inputs:
+            durations[ENCODED_FILE] = sum(pcm_seconds(content) or 0.0 for content in inputs[ENCODED_FILE].flat)
+        return max(durations.items(), key=lambda item: item[1])
 
     def answer(self, file: str, samples: int, probabilities: np.ndarray, windows: np.ndarray) -> dict[str, Any]:
         """Return what the command `predict` gives for a file.
