@@ -31,10 +31,19 @@ import keras
 import tensorflow as tf
 
 from keras_genre.errors import ParameterError
+from keras_genre.features.filters import MUSICNN_BANDS
 from keras_genre.features.graph.chroma import chroma12
 from keras_genre.features.graph.contrast import contrast7
-from keras_genre.features.graph.mel import log_mel128, log_mel128_levels, mfcc13, musicnn_mel96
-from keras_genre.features.graph.spectrum import centroid1, levelled, power_spectrogram
+from keras_genre.features.graph.mel import (
+    MEL_BANDS,
+    log_mel128,
+    log_mel128_levels,
+    mel_power,
+    mfcc13,
+    musicnn_mel96,
+    musicnn_mel_power,
+)
+from keras_genre.features.graph.spectrum import bands_of_power, centroid1, levelled, power_spectrogram
 from keras_genre.features.graph.tagger import tagged
 from keras_genre.params import TAGGER_KINDS, FrontEndParams
 
@@ -76,23 +85,28 @@ def waveforms_to_frames(waveforms: tf.Tensor, params: FrontEndParams, tagger: ke
     ParameterError
         While the graph is built, if the kind cannot be computed with these parameters, or not without a tagger.
     """
-    extract: Callable[[tf.Tensor, FrontEndParams], tf.Tensor]
-    if params.kind in TAGGER_KINDS:
-        if tagger is None:
-            raise ParameterError(f"{params.kind} is computed by a network; give one, or use features.layers.FrontEnd")
-        extract = functools.partial(tagged, tagger=tagger)
-    else:
-        extract = _EXTRACTORS[params.kind]
+    if params.kind in TAGGER_KINDS and tagger is None:
+        raise ParameterError(f"{params.kind} is computed by a network; give one, or use features.layers.FrontEnd")
 
     def frames_of(waveform: tf.Tensor) -> tf.Tensor:
-        power = power_spectrogram(levelled(waveform, params), params)
-        spectra = 1 + tf.size(waveform) // params.hop_samples
-        if params.kind not in _FRAMES_APART:
-            power = power[:, :spectra]
         # One column a frame in librosa, one row a frame here.
-        return tf.transpose(extract(power, params))[:spectra]
+        features = tf.transpose(_features(levelled(waveform, params), params, tagger))
+        return features[: 1 + tf.size(waveform) // params.hop_samples]
 
     return tf.map_fn(frames_of, waveforms, fn_output_signature=tf.TensorSpec([None, params.dims], tf.float32))
+
+
+def _features(waveform: tf.Tensor, params: FrontEndParams, tagger: keras.Model | None) -> tf.Tensor:
+    """Return the features of a waveform [shape=(dims, frames)], and perhaps some of silence behind them."""
+    if params.kind == "spectral33":
+        return spectral33(power_spectrogram(waveform, params), params)
+    bands, of_power = (MUSICNN_BANDS, musicnn_mel_power) if params.kind in _OF_MUSICNN_MEL else (MEL_BANDS, mel_power)
+    mel = bands_of_power(waveform, params, bands, functools.partial(of_power, params=params))
+    if params.kind not in _FRAMES_APART:
+        mel = mel[:, : 1 + tf.size(waveform) // params.hop_samples]
+    if params.kind in TAGGER_KINDS:
+        return tagged(mel, params, tagger)
+    return _OF_MEL[params.kind](mel)
 
 
 def spectral33(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
@@ -108,16 +122,17 @@ def spectral33(power: tf.Tensor, params: FrontEndParams) -> tf.Tensor:
     tf.Tensor [shape=(33, frames), float32]
     """
     return tf.concat(
-        [mfcc13(power, params), centroid1(power, params), chroma12(power, params), contrast7(power, params)], axis=0
+        [mfcc13(mel_power(power, params)), centroid1(power, params), chroma12(power, params), contrast7(power, params)],
+        axis=0,
     )
 
 
-_EXTRACTORS = {
-    "spectral33": spectral33,
+_OF_MEL: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "mfcc13": mfcc13,
     "log_mel128": log_mel128,
     "log_mel128_levels": log_mel128_levels,
     "musicnn_mel96": musicnn_mel96,
 }
-_FRAMES_APART = ("spectral33", "mfcc13", "log_mel128")
+_OF_MUSICNN_MEL = ("musicnn_mel96", *TAGGER_KINDS)
+_FRAMES_APART = ("mfcc13", "log_mel128")
 """Kinds with a frame of each spectrum, to which silence behind the clip makes no difference."""

@@ -11,12 +11,13 @@ from keras_genre.params import FrontEndParams
 _BLOCK_PATCHES = 8
 
 
-def tagged(power: tf.Tensor, params: FrontEndParams, tagger: keras.Model) -> tf.Tensor:
+def tagged(mel: tf.Tensor, params: FrontEndParams, tagger: keras.Model) -> tf.Tensor:
     """Return the tag activations, and of the kind `musicnn250` the last hidden layer's values, of every patch.
 
     Parameters
     ----------
-    power : tf.Tensor [shape=(1 + fft // 2, spectra), float32]
+    mel : tf.Tensor [shape=(96, spectra), float32]
+        What `mel.musicnn_mel_power` returns.
     params : FrontEndParams
     tagger : keras.Model
         What `keras_genre.models.musicnn.musicnn` builds.
@@ -26,7 +27,7 @@ def tagged(power: tf.Tensor, params: FrontEndParams, tagger: keras.Model) -> tf.
     tf.Tensor [shape=(dims, frames), float32]
         No frames for fewer spectra than a patch.
     """
-    spectra = tf.transpose(musicnn_mel96(power, params))
+    spectra = tf.transpose(musicnn_mel96(mel))
     frames = tf.maximum(0, 1 + (tf.shape(spectra)[0] - params.spectra) // params.hop_spectra)
     blocks = -(-frames // _BLOCK_PATCHES)
     offsets = tf.range(params.spectra)
