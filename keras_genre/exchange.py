@@ -65,7 +65,7 @@ def import_features(options: argparse.Namespace) -> Store:
     """
     from keras_genre.datasets.options import apply_split_options
 
-    sequences = read_sequences(options.sources)
+    sequences = read_sequences(options.sources, options.segments_per_clip)
     genres = options.genres.split(",") if options.genres else sequences.genres
     names = genre_names(sequences, [genre.strip() for genre in genres])
     clips = [
@@ -140,24 +140,29 @@ def genre_names(sequences: Sequences, genres: Sequence[str]) -> list[str]:
     return [genres[int(label)] for label in labels]
 
 
-def read_sequences(sources: Sequence[Path]) -> Sequences:
+def read_sequences(sources: Sequence[Path], segments_per_clip: int | None = None) -> Sequences:
     """Read feature sequences from an `.npz` file, a folder of `.npy` pairs, or JSON files.
 
     JSON files hold segments. Where a list `clips` names the clip of each, by a word or by a number within its file, its
-    segments are put together in their order; else each counts as a clip, by the name of `segment_track`.
+    segments are put together in their order; else each counts as a clip, by the name of `segment_track`, unless it is
+    known that so many segments in a row are of one clip.
 
     Raises
     ------
     StoreError
         If a file is missing, damaged or not of its form.
+    ParameterError
+        If `segments_per_clip` is given for other files or is less than 1.
     """
+    if segments_per_clip is not None and (segments_per_clip < 1 or any(s.suffix.lower() != ".json" for s in sources)):
+        raise ParameterError("--segments-per-clip is a number of at least 1, for .json files")
     suffixes = {source.suffix.lower() for source in sources}
     if len(sources) == 1 and sources[0].is_dir():
         return _checked(sources[0], _from_npy_folder(sources[0]))
     if len(sources) == 1 and suffixes == {".npz"}:
         return _checked(sources[0], _from_npz(sources[0]))
     if suffixes == {".json"}:
-        return _checked(", ".join(map(str, sources)), _from_json(sources))
+        return _checked(", ".join(map(str, sources)), _from_json(sources, segments_per_clip))
     raise StoreError(f"{sources[0]}: import takes one .npz file, one folder of .npy pairs, or .json files")
 
 
@@ -295,8 +300,8 @@ def _from_npy_folder(folder: Path) -> Sequences:
     return Sequences(frames, labels, _numbered(splits), splits, [""] * len(frames), [])
 
 
-def _from_json(paths: Sequence[Path]) -> Sequences:
-    found = [_json_file(path) for path in paths]
+def _from_json(paths: Sequence[Path], segments_per_clip: int | None) -> Sequences:
+    found = [_json_file(path, segments_per_clip) for path in paths]
     for path, each in zip(paths, found, strict=True):
         if each.genres != found[0].genres:
             raise StoreError(f"{path}: mapping differs from that of {paths[0]}")
@@ -310,7 +315,7 @@ def _from_json(paths: Sequence[Path]) -> Sequences:
     )
 
 
-def _json_file(path: Path) -> Sequences:
+def _json_file(path: Path, segments_per_clip: int | None) -> Sequences:
     """Read a file of segments, those of a clip put together; where their clips are not named, tracks are empty."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -324,6 +329,10 @@ def _json_file(path: Path) -> Sequences:
         raise StoreError(f"{path}: mapping must name the genres, and mfcc be (frames, values) for each label")
     match = SPLIT_IN_NAME.search(path.stem.lower())
     split = next(split for split in SPLITS if split.startswith(match[1])) if match else ""
+    if clips is None and segments_per_clip:
+        if len(labels) % segments_per_clip:
+            raise StoreError(f"{path}: {len(labels)} segments are not {segments_per_clip} of every clip")
+        clips = [place // segments_per_clip for place in range(len(labels))]
     if clips is None:
         unknown = [""] * len(labels)
         return Sequences(segments, labels, unknown, [split] * len(labels), unknown, genres)

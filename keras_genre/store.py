@@ -634,6 +634,12 @@ def make_parser() -> argparse.ArgumentParser:
     take.add_argument("--out", type=local_path, required=True, metavar="STORE")
     take.add_argument("--genres", metavar="A,B,...", help="names of the labels 0, 1, ... where the file has none")
     take.add_argument("--features", metavar="KIND", help="what the features are; a name of your own for other kinds")
+    take.add_argument(
+        "--segments-per-clip",
+        type=int,
+        metavar="N",
+        help="how many segments in a row are of one clip, for JSON files that do not name the clips of theirs",
+    )
     take.add_argument("--columns", type=int, metavar="N", help="keep the first N values of each frame")
     take.add_argument("--hop-seconds", type=float, metavar="S", help="time from one frame to the next, for own kinds")
     take.add_argument("--encoding", choices=ENCODINGS, help="default: exact")

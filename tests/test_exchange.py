@@ -349,6 +349,19 @@ def test_segments_whose_clips_the_file_names_are_put_together_and_divided_by_cli
         assert genres_by_track(store)[track] == ("jazz", "rock")[n // 10]
 
 
+def test_so_many_segments_in_a_row_are_a_clip_if_the_flag_says_so(tmp_path, ran):
+    mfcc = seed_json(tmp_path / "all.json", SEGMENT_LABELS, frames=3)
+    status, store, said = ran(tmp_path / "all.json", "--segments-per-clip", "5")
+    assert status == 0
+    assert "each counts as a clip" not in said
+    assert (len(store.clips), set(store.frames)) == (20, {15})
+    np.testing.assert_array_equal(by_track(store)["clip_00003"], mfcc[15:20].reshape(15, 13))
+    for number, why in (("7", "100 segments are not 7 of every clip"), ("20", "differ in label"), ("0", "at least 1")):
+        status, _, said = ran(tmp_path / "all.json", "--segments-per-clip", number)
+        assert status != 0
+        assert why in said
+
+
 def test_groups_say_which_segments_belong_together(tmp_path, ran):
     seed_json(tmp_path / "all.json", SEGMENT_LABELS, frames=3)
     rows = [f"clip_segment_{n:05d},{n // 5}\n" for n in range(100)]
