@@ -46,6 +46,9 @@ POOLINGS = ("last", "mean", "max", "mean_max", "attention")
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 """The optimizers; `sgd` has Nesterov's momentum of 0.9."""
 
+LARGEST_SEED = 2**32 - 1
+"""The largest seed that NumPy's generator, which Keras seeds along with the others, takes."""
+
 Params = TypeVar("Params")
 
 
@@ -294,7 +297,7 @@ class TrainParams:
         Stop after that many epochs without a better validation result; 0: never.
     augmentation : bool
         Train on the altered copies of the training clips too, where the store has some (`augmentation.VARIANTS`).
-    seed : int >= 0
+    seed : int in [0, LARGEST_SEED]
         The one source of randomness: initial weights, windows, order, dropout.
     optimizer : str
         One of `OPTIMIZERS`.
@@ -347,8 +350,10 @@ class TrainParams:
                 raise ParameterError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ParameterError(f"learning_rate must be positive, not {self.learning_rate}")
-        if self.seed < 0 or self.early_stopping_epochs < 0:
-            raise ParameterError("seed and early_stopping_epochs must not be negative")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ParameterError(f"seed must be from 0 to {LARGEST_SEED}, not {self.seed}")
+        if self.early_stopping_epochs < 0:
+            raise ParameterError(f"early_stopping_epochs must not be negative, not {self.early_stopping_epochs}")
         if self.optimizer not in OPTIMIZERS:
             raise ParameterError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
         for name in ("label_smoothing", "ema_momentum"):
