@@ -207,6 +207,12 @@ def best_epoch(history: Sequence[dict[str, float]]) -> int:
     return min(range(len(history)), key=lambda place: history[place]["val_loss"])
 
 
+def has_stopped_early(history: Sequence[dict[str, float]], params: TrainParams) -> bool:
+    """Tell whether a training with this history has ended for want of a better epoch, so that none is added."""
+    patience = params.early_stopping_epochs
+    return bool(patience and history) and len(history) - 1 - best_epoch(history) >= patience
+
+
 def named_for(file: str, split: str) -> str:
     """Return a report file's name for a split: `report.json` for test, `report_validation.json` for validation."""
     stem, suffix = file.rsplit(".", 1)

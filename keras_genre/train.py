@@ -19,7 +19,7 @@ from keras_genre.models.presets import DEFAULT_PRESET, PRESETS, preset
 from keras_genre.params import ScheduleParams, TrainParams, to_json, with_values
 from keras_genre.places import RunFolder, place, run_folder
 from keras_genre.progress import format_seconds
-from keras_genre.runs import RunInfo, best_epoch, read_history, read_run
+from keras_genre.runs import RunInfo, best_epoch, has_stopped_early, read_history, read_run
 from keras_genre.store import MANIFEST, Store, open_store
 
 EMBEDDED_DATA = Path(__file__).resolve().parent.parent / "data" / "gtzan_mini"
@@ -169,6 +169,7 @@ def _train_evaluate_export(options: argparse.Namespace, run: RunFolder) -> int:
         publish=run.publish,
     )
     draw_history(run.path)
+    _say_what_was_left_out(run.path, params)
     if found := calibrate(run.path):
         cli.say(
             f"temperature {found['temperature']:.3f} by {found['clips']:.0f} validation clips; calibration error there "
@@ -199,6 +200,18 @@ def _divided_store(options: argparse.Namespace, params: TrainParams, before: Run
         return store.with_splits(before.splits), list(before.notes)
     clips, notes = apply_split_options(store.clips, options)
     return store.with_clips(clips), notes
+
+
+def _say_what_was_left_out(run: Path, params: TrainParams) -> None:
+    """Tell the user of a run that did not train up to the epoch that was asked for."""
+    history = read_history(run)
+    if has_stopped_early(history, params):
+        cli.say(
+            f"note: stopped early after epoch {len(history)} of {params.epochs}, the best being epoch "
+            f"{best_epoch(history) + 1}; a resume leaves it so, whatever --epochs says"
+        )
+    elif len(history) > params.epochs:
+        cli.say(f"note: nothing to train: {len(history)} epochs are done, --epochs asks for {params.epochs}")
 
 
 def draw_history(run: Path) -> None:

@@ -31,7 +31,18 @@ from keras_genre.pipeline import (
 )
 from keras_genre.progress import Progress
 from keras_genre.replicas import distribute, scope_of, strategy_of, synchronise
-from keras_genre.runs import CHECKPOINT, HISTORY, MODEL, RUN, RunInfo, best_epoch, history_to_csv, read_run, write_run
+from keras_genre.runs import (
+    CHECKPOINT,
+    HISTORY,
+    MODEL,
+    RUN,
+    RunInfo,
+    best_epoch,
+    has_stopped_early,
+    history_to_csv,
+    read_run,
+    write_run,
+)
 from keras_genre.schedules import Schedule, make_schedule
 from keras_genre.scoring import ClipScorer
 from keras_genre.store import Store
@@ -148,7 +159,7 @@ def train(
         The run folder; new or empty, or with `resume` one whose training was interrupted.
     resume : bool
         Go on after the last finished epoch of the run in `out`, if there is one. The parameters must be the same,
-        the number of epochs excepted.
+        the number of epochs excepted. A run that has had its epochs, or has stopped early, stays as it is.
     tensorboard : bool
         Write TensorBoard logs to `out/tensorboard`.
     devices : sequence of str
@@ -186,7 +197,7 @@ def _train(
 ) -> RunInfo:
     params, store = plan.params, plan.store
     info = _describe_run(plan, preset, devices)
-    _claim(out, info, resume)
+    begun = _claim(out, info, resume)
 
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
@@ -215,9 +226,15 @@ def _train(
     if (out / CHECKPOINT).is_file():
         progression = load_checkpoint(out / CHECKPOINT, model)
         schedule.state = progression.schedule
-    if progression.next_epoch >= params.epochs:
+    if progression.next_epoch >= params.epochs or has_stopped_early(progression.history, params):
         _require_whole(out)
+        # The record is of what was trained; the store may have been moved since.
+        info = dataclasses.replace(begun, data=info.data)
+        if info != begun:
+            write_run(out, info)
         return info
+    if info != begun:
+        write_run(out, info)
 
     callbacks: list[keras.callbacks.Callback] = []
     if plan.validation_rows:
@@ -267,8 +284,8 @@ def _describe_run(plan: Plan, preset: str, devices: Sequence[str]) -> RunInfo:
     )
 
 
-def _claim(out: Path, info: RunInfo, resume: bool) -> None:
-    """Make `out` the folder of this run, or make sure that it is."""
+def _claim(out: Path, info: RunInfo, resume: bool) -> RunInfo:
+    """Make `out` the folder of this run, or make sure that it is; return what it says of the run."""
     if (out / RUN).is_file():
         if not resume:
             raise RunError(f"{out}: holds a run; go on with it by --resume, or name another --out")
@@ -282,9 +299,11 @@ def _claim(out: Path, info: RunInfo, resume: bool) -> None:
             changes.append(f"devices: {had} -> {has}")
         if changes:
             raise RunError(f"{out}: was started with other parameters or data ({'; '.join(changes)})")
-    elif any(out.iterdir()):
+        return before
+    if any(out.iterdir()):
         raise RunError(f"{out}: is not empty and holds no run; name another --out")
     write_run(out, info)
+    return info
 
 
 def _require_whole(out: Path) -> None:
@@ -353,8 +372,7 @@ class RunKeeper(keras.callbacks.Callback):
         save_checkpoint(self._out / CHECKPOINT, self.model, progression)
         shown = "val_accuracy" if "val_accuracy" in row else "accuracy"
         self._progress.advance(note=f"loss {row['loss']:.3f}, {shown} {row[shown]:.3f}")
-        patience = self._params.early_stopping_epochs
-        if patience and epoch - best >= patience:
+        if has_stopped_early(progression.history, self._params):
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):

@@ -1,6 +1,8 @@
 """A training is deterministic, resumable to the bit, honest about its data, and leaves a complete run folder."""
 
+import dataclasses
 import gc
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import tensorflow as tf
 from toys import GENRES, make_toy_store, toy_clips, toy_params
 
+from keras_genre import train as command
 from keras_genre.errors import FolderInUseError, ParameterError, RunError, StoreError
 from keras_genre.files import locked_folder
 from keras_genre.metrics import cross_entropy
@@ -159,11 +162,42 @@ def test_a_flipped_byte_in_the_network_is_noticed(run, tmp_path):
         load_model(tmp_path)
 
 
-def test_early_stopping_ends_after_the_stated_epochs_without_a_better_one(toy_store, tmp_path):
-    params = toy_params(epochs=60, early_stopping_epochs=2, learning_rate=0.3)
-    train(make_plan(toy_store, params), "toy", tmp_path / "run")
-    history = read_history(tmp_path / "run")
+STOPS_EARLY = toy_params(epochs=60, early_stopping_epochs=2, learning_rate=0.3)
+
+
+@pytest.fixture(scope="module")
+def stopped(toy_store, tmp_path_factory):
+    """A training that early stopping has ended."""
+    out = tmp_path_factory.mktemp("runs") / "stopped"
+    train(make_plan(toy_store, STOPS_EARLY), "toy", out)
+    return out
+
+
+def test_early_stopping_ends_after_the_stated_epochs_without_a_better_one(stopped):
+    history = read_history(stopped)
     assert len(history) == best_epoch(history) + 1 + 2 < 60
+
+
+def test_a_run_that_stopped_early_stays_as_it_is_however_often_and_far_it_is_resumed(stopped, toy_store, tmp_path):
+    shutil.copytree(stopped, tmp_path / "run")
+    for epochs in (60, 60, 90):
+        params = dataclasses.replace(STOPS_EARLY, epochs=epochs)
+        train(make_plan(toy_store, params), "toy", tmp_path / "run", resume=True)
+    assert_same_run(stopped, tmp_path / "run")
+    assert (tmp_path / "run" / "run.json").read_text() == (stopped / "run.json").read_text()
+
+
+def test_the_command_says_of_a_resumed_run_why_nothing_was_trained(stopped, run, tmp_path, capfd):
+    for source, epochs, words in (
+        (stopped, "90", f"stopped early after epoch {len(read_history(stopped))} of 90, the best being epoch"),
+        (run, "1", "nothing to train: 5 epochs are done, --epochs asks for 1"),
+    ):
+        out = tmp_path / source.name
+        shutil.copytree(source, out)
+        assert command.main(["--out", str(out), "--resume", "--epochs", epochs, "--no-export"]) == 0
+        assert words in capfd.readouterr().err
+        assert_same_run(source, out)
+        assert (out / "run.json").read_text() == (source / "run.json").read_text()
 
 
 def test_without_validation_the_last_epoch_is_kept(tmp_path):
