@@ -24,6 +24,7 @@ from keras_genre.params import TrainParams, differences
 from keras_genre.pipeline import (
     check_lengths,
     evaluation_windows,
+    fits_in_memory,
     frame_statistics,
     label_rows,
     steps_per_epoch,
@@ -327,7 +328,8 @@ class ClipValidation(keras.callbacks.Callback):
         self._scorer = ClipScorer(model)
         self._rows = plan.validation_rows
         self._labels = label_rows(plan.store)[self._rows]
-        self._batches = evaluation_windows(plan.store, self._rows, plan.columns, plan.params.window_frames).cache()
+        batches = evaluation_windows(plan.store, self._rows, plan.columns, plan.params.window_frames)
+        self._batches = batches.cache() if fits_in_memory(plan.store, self._rows, plan.columns) else batches
 
     def on_epoch_end(self, epoch, logs=None):
         """Score the validation clips."""

@@ -14,17 +14,20 @@ import pytest
 import tensorflow as tf
 from toys import GENRES, make_toy_store, toy_clips, toy_params
 
+from keras_genre import pipeline
 from keras_genre import train as command
 from keras_genre.errors import FolderInUseError, ParameterError, RunError, StoreError
 from keras_genre.files import locked_folder
 from keras_genre.metrics import cross_entropy
+from keras_genre.models.networks import build_model
+from keras_genre.optimization import make_loss, make_optimizer
 from keras_genre.params import LARGEST_SEED, ScheduleParams
 from keras_genre.pipeline import label_rows
 from keras_genre.runs import best_epoch, load_model, read_history, read_run
 from keras_genre.saved_models import read_saved_model
 from keras_genre.schedules import plateau_rates
 from keras_genre.scoring import score_clips
-from keras_genre.training import make_plan, train
+from keras_genre.training import ClipValidation, make_plan, train
 
 
 def weights_of(run) -> list[np.ndarray]:
@@ -232,6 +235,31 @@ def test_a_damaged_store_stops_the_training_with_its_name(tmp_path):
     shard.write_bytes(content)
     with pytest.raises(StoreError, match="shard-00000"):
         train(plan, "toy", tmp_path / "run")
+
+
+@pytest.mark.parametrize(("cache_bytes", "is_read_again"), [(4 * 33 * 309, False), (4 * 33 * 309 - 1, True)])
+def test_validation_clips_are_read_once_where_memory_has_room_for_them(
+    tmp_path, monkeypatch, cache_bytes, is_read_again
+):
+    store = make_toy_store(tmp_path / "store")
+    # Two clips of each of three genres.
+    assert sum(store.frames[row] for row in store.rows_of("validation")) == 3 * (48 + 55)
+    monkeypatch.setattr(pipeline, "CACHE_BYTES", cache_bytes)
+    params = toy_params()
+    model = build_model(params.model, params.window_frames, 33, 3)
+    model.compile(make_optimizer(params), make_loss(params))
+    validation = ClipValidation(make_plan(store, params), model)
+    validation.set_model(model)
+    first: dict[str, float] = {}
+    validation.on_epoch_end(0, first)
+    (tmp_path / "store" / "shard-00000.tfrecord").unlink()
+    if is_read_again:
+        with pytest.raises(StoreError, match="shard-00000"):
+            validation.on_epoch_end(1, {})
+    else:
+        again: dict[str, float] = {}
+        validation.on_epoch_end(1, again)
+        assert again == first
 
 
 def test_a_loss_that_is_not_finite_stops_with_what_to_do(toy_store, tmp_path):
