@@ -26,6 +26,9 @@ FEATURE_COLUMNS = {("spectral33", "mfcc13"): 13, ("musicnn250", "taggram50"): 50
 TAGGER_KINDS = ("taggram50", "musicnn250")
 """Kinds that the network of `keras_genre.models.musicnn` computes from frames of `musicnn_mel96`."""
 
+PROBABILITIES = ("taggram50",)
+"""Kinds whose values are all probabilities."""
+
 LEVELS = "log_mel128_levels"
 """The kind of which a clip of 30 s has `LEVELS_CLIP_FRAMES` frames, taken at equal distances from all."""
 
@@ -201,7 +204,8 @@ class ModelParams:
     input_noise : float >= 0
         Standard deviation of the Gaussian noise on the standardised inputs, in training.
     log_odds : bool
-        The inputs are probabilities, and their log-odds are standardised in their place.
+        The inputs are probabilities, and their log-odds are standardised in their place. `training.make_plan` turns it
+        off for features that are none.
     """
 
     family: str = "lstm"

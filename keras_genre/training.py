@@ -20,7 +20,7 @@ from keras_genre.errors import ParameterError, RunError, StoreError
 from keras_genre.gradients import forgotten_gradients
 from keras_genre.models.networks import build_model, log_odds
 from keras_genre.optimization import averaged_weights, make_loss, make_optimizer
-from keras_genre.params import TrainParams, differences
+from keras_genre.params import FEATURE_DIMS, PROBABILITIES, TrainParams, differences
 from keras_genre.pipeline import (
     check_lengths,
     evaluation_windows,
@@ -85,7 +85,8 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
     """Fit parameters to a store.
 
     A store of features of which nothing is known here, or of other ones than the preset's, is taken as it is, and
-    windows longer than its shortest clip become that long, one of each clip in an epoch.
+    windows longer than its shortest clip become that long, one of each clip in an epoch. Of features that are no
+    probabilities no log-odds are taken.
 
     Raises
     ------
@@ -108,7 +109,17 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
         params = dataclasses.replace(params, window_frames=shortest, windows_per_clip=1)
     _check_data(store, params, train, validation)
     check_lengths(store, train + validation + store.rows_of("test"), params.window_frames)
+    if params.model.log_odds and not _are_probabilities(store, params.features, columns, train):
+        notes.append(f"{params.features} are no probabilities, so that they have no log-odds: model.log_odds is off")
+        params = dataclasses.replace(params, model=dataclasses.replace(params.model, log_odds=False))
     return Plan(store, params, columns, train, validation, notes)
+
+
+def _are_probabilities(store: Store, kind: str, columns: int, rows: list[int]) -> bool:
+    """Tell whether features are probabilities: by their kind, or of foreign ones by the values in these clips."""
+    if kind in FEATURE_DIMS:
+        return kind in PROBABILITIES
+    return all(((frames[:, :columns] >= 0) & (frames[:, :columns] <= 1)).all() for _, frames in store.read(rows))
 
 
 def _check_data(store: Store, params: TrainParams, train: list[int], validation: list[int]) -> None:

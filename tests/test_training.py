@@ -20,13 +20,15 @@ from keras_genre.errors import FolderInUseError, ParameterError, RunError, Store
 from keras_genre.files import locked_folder
 from keras_genre.metrics import cross_entropy
 from keras_genre.models.networks import build_model
+from keras_genre.models.presets import PRESETS
 from keras_genre.optimization import make_loss, make_optimizer
-from keras_genre.params import LARGEST_SEED, ScheduleParams
+from keras_genre.params import FEATURE_DIMS, LARGEST_SEED, FrontEndParams, ScheduleParams
 from keras_genre.pipeline import label_rows
 from keras_genre.runs import best_epoch, load_model, read_history, read_run
 from keras_genre.saved_models import read_saved_model
 from keras_genre.schedules import plateau_rates
 from keras_genre.scoring import score_clips
+from keras_genre.store import StoreHeader, StoreWriter
 from keras_genre.training import ClipValidation, make_plan, train
 
 
@@ -212,6 +214,42 @@ def test_without_validation_the_last_epoch_is_kept(tmp_path):
     history = read_history(tmp_path / "run")
     assert "val_loss" not in history[0]
     assert best_epoch(history) == 1
+
+
+def store_of_numbers(path, kind, dims, low, high):
+    """A store of evenly spread numbers; of a kind of one's own, if it is none that is known."""
+    header = StoreHeader.of(FrontEndParams.of(kind)) if kind in FEATURE_DIMS else StoreHeader(kind, dims, 0.1, None)
+    frames = np.linspace(low, high, 20 * header.dims, dtype=np.float32).reshape(20, header.dims)
+    with StoreWriter(path, header, toy_clips()) as writer:
+        for number, members in writer.missing():
+            writer.add(number, [frames] * len(members))
+        return writer.finish()
+
+
+TRANSFER = PRESETS["transfer"]
+
+
+@pytest.mark.parametrize("kind", ["taggram50", "musicnn250", "my tags"])
+def test_the_log_odds_of_probabilities_are_taken(tmp_path, kind):
+    plan = make_plan(store_of_numbers(tmp_path, kind, 7, 0, 1), TRANSFER)
+    assert plan.params.model.log_odds
+    assert not any("log_odds" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "low", "high", "params"),
+    [
+        ("spectral33", 0, 1, TRANSFER),
+        # Beyond the first 50 columns there are no probabilities.
+        ("musicnn250", 0, 1, dataclasses.replace(TRANSFER, features="musicnn250")),
+        ("my tags", 0, 1.001, TRANSFER),
+        ("my tags", -0.001, 1, TRANSFER),
+    ],
+)
+def test_of_what_is_no_probability_no_log_odds_are_taken_and_a_note_says_so(tmp_path, kind, low, high, params):
+    plan = make_plan(store_of_numbers(tmp_path, kind, 7, low, high), params)
+    assert plan.params.model == dataclasses.replace(TRANSFER.model, log_odds=False)
+    assert f"{kind} are no probabilities, so that they have no log-odds: model.log_odds is off" in plan.notes
 
 
 def test_a_genre_without_training_clips_is_refused_by_name(toy_store):
