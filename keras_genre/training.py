@@ -38,7 +38,10 @@ from keras_genre.runs import (
     MODEL,
     RUN,
     RunInfo,
+    are_other_contents,
     best_epoch,
+    contents_of,
+    few_of,
     has_stopped_early,
     history_to_csv,
     read_run,
@@ -245,6 +248,8 @@ def _train(
         if info != begun:
             write_run(out, info)
         return info
+    if progression.history:
+        info = _carried_on(begun, info)
     if info != begun:
         write_run(out, info)
 
@@ -293,6 +298,7 @@ def _describe_run(plan: Plan, preset: str, devices: Sequence[str]) -> RunInfo:
         notes=tuple(plan.notes),
         versions=versions(),
         devices=tuple(devices),
+        contents=contents_of(plan.store.clips),
     )
 
 
@@ -306,6 +312,8 @@ def _claim(out: Path, info: RunInfo, resume: bool) -> RunInfo:
         changes += [
             name for name in ("header", "columns", "genres", "splits") if getattr(before, name) != getattr(info, name)
         ]
+        if remade := [track for track in before.contents if are_other_contents(*_contents(track, before, info))]:
+            changes.append(f"other contents of {len(remade)} clips: {few_of(remade)}")
         if before.devices != info.devices:
             had, has = (",".join(each.devices) or "none named" for each in (before, info))
             changes.append(f"devices: {had} -> {has}")
@@ -316,6 +324,27 @@ def _claim(out: Path, info: RunInfo, resume: bool) -> RunInfo:
         raise RunError(f"{out}: is not empty and holds no run; name another --out")
     write_run(out, info)
     return info
+
+
+def _contents(track: str, *infos: RunInfo) -> list[str]:
+    return [info.contents.get(track, "") for info in infos]
+
+
+def _carried_on(begun: RunInfo, info: RunInfo) -> RunInfo:
+    """Return what is to be said of a run that goes on as `info`: what was true of its first epochs stays true."""
+    now = info.versions
+    other = [
+        f"{name} {begun.versions.get(name, 'none')} -> {now.get(name, 'none')}"
+        for name in dict.fromkeys((*begun.versions, *now))
+        if begun.versions.get(name) != now.get(name)
+    ]
+    mixed = [f"other versions trained a part of the epochs: {', '.join(other)}"] if other else []
+    return dataclasses.replace(
+        info,
+        versions=begun.versions,
+        notes=tuple(dict.fromkeys((*begun.notes, *info.notes, *mixed))),
+        contents=begun.contents | info.contents,
+    )
 
 
 def _require_whole(out: Path) -> None:

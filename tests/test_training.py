@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import hashlib
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from toys import GENRES, make_toy_store, toy_clips, toy_params
 
 from keras_genre import pipeline
 from keras_genre import train as command
+from keras_genre.clips import Clip
 from keras_genre.errors import FolderInUseError, ParameterError, RunError, StoreError
 from keras_genre.files import locked_folder
 from keras_genre.metrics import cross_entropy
@@ -24,12 +26,12 @@ from keras_genre.models.presets import PRESETS
 from keras_genre.optimization import make_loss, make_optimizer
 from keras_genre.params import FEATURE_DIMS, LARGEST_SEED, FrontEndParams, ScheduleParams
 from keras_genre.pipeline import label_rows
-from keras_genre.runs import best_epoch, load_model, read_history, read_run
+from keras_genre.runs import best_epoch, load_model, read_history, read_run, write_run
 from keras_genre.saved_models import read_saved_model
 from keras_genre.schedules import plateau_rates
 from keras_genre.scoring import score_clips
-from keras_genre.store import StoreHeader, StoreWriter
-from keras_genre.training import ClipValidation, make_plan, train
+from keras_genre.store import StoreHeader, StoreWriter, open_store
+from keras_genre.training import ClipValidation, make_plan, train, versions
 
 
 def weights_of(run) -> list[np.ndarray]:
@@ -130,6 +132,57 @@ def test_a_killed_training_goes_on_to_the_same_weights(tmp_path):
 def test_resume_refuses_other_parameters_and_says_which(run, toy_store):
     with pytest.raises(RunError, match=r"learning_rate: 0\.01 -> 0\.5"):
         train(make_plan(toy_store, toy_params(learning_rate=0.5)), "toy", run, resume=True)
+
+
+def clips_of_files(contents: str = "") -> list[Clip]:
+    """The clips as if each were of a file of its own; with other `contents`, of other files."""
+    return [
+        dataclasses.replace(
+            clip, file=f"{clip.track}.flac", sha256=hashlib.sha256(f"{clip.track}{contents}".encode()).hexdigest()
+        )
+        for clip in toy_clips()
+    ]
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A training of one epoch on clips of files, by other versions of the libraries."""
+    folder = tmp_path_factory.mktemp("begun")
+    store = make_toy_store(folder / "store", clips_of_files())
+    info = train(make_plan(store, toy_params(epochs=1), ["made up"]), "toy", folder / "run")
+    write_run(folder / "run", dataclasses.replace(info, versions={**versions(), "keras": "3.0.0"}))
+    return folder
+
+
+def test_a_run_records_the_content_of_its_clips(begun):
+    expected = {clip.track: clip.sha256[:16] for clip in clips_of_files()}
+    assert read_run(begun / "run").contents == expected
+
+
+def test_a_resume_refuses_clips_of_other_content_and_says_which(begun, tmp_path):
+    store = make_toy_store(tmp_path / "store", clips_of_files("remade"))
+    with pytest.raises(RunError, match=r"other contents of 24 clips: [a-z]+\.0\d, .*, \.\.\."):
+        train(make_plan(store, toy_params(epochs=2)), "toy", begun / "run", resume=True)
+
+
+def test_a_run_that_goes_on_keeps_the_versions_of_its_beginning_and_notes_the_others_once(begun, tmp_path):
+    shutil.copytree(begun / "run", tmp_path / "run")
+    store = open_store(begun / "store")
+    for epochs in (2, 3):
+        train(make_plan(store, toy_params(epochs=epochs)), "toy", tmp_path / "run", resume=True)
+    info = read_run(tmp_path / "run")
+    assert (info.versions["keras"], info.versions["numpy"]) == ("3.0.0", np.__version__)
+    assert info.notes == (
+        "made up",
+        f"other versions trained a part of the epochs: keras 3.0.0 -> {keras.__version__}",
+    )
+
+
+def test_a_run_that_recorded_no_contents_goes_on_and_records_them(begun, tmp_path):
+    shutil.copytree(begun / "run", tmp_path / "run")
+    write_run(tmp_path / "run", dataclasses.replace(read_run(begun / "run"), contents={}))
+    train(make_plan(open_store(begun / "store"), toy_params(epochs=2)), "toy", tmp_path / "run", resume=True)
+    assert read_run(tmp_path / "run").contents == read_run(begun / "run").contents
 
 
 def test_a_run_is_never_overwritten(run, toy_store):
