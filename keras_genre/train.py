@@ -13,7 +13,7 @@ from pathlib import Path
 
 from keras_genre import cli
 from keras_genre.datasets.options import add_split_options, apply_split_options
-from keras_genre.errors import ParameterError
+from keras_genre.errors import ParameterError, RunError
 from keras_genre.export import export_after_training
 from keras_genre.models.presets import DEFAULT_PRESET, PRESETS, preset
 from keras_genre.params import ScheduleParams, TrainParams, to_json, with_values
@@ -156,10 +156,17 @@ def _train_evaluate_export(options: argparse.Namespace, run: RunFolder) -> int:
     plan = training.make_plan(store, params, notes)
     for note in plan.notes:
         cli.say(f"note: {note}")
-    devices = devices_named(options.devices) if options.devices else before.devices if before else ()
+    devices = devices_named(options.devices) if options.devices else ()
+    if before and before.devices and not devices:
+        try:
+            devices = devices_named(",".join(before.devices))
+        except ParameterError as error:
+            raise RunError(
+                f"{run.path}: was started on {', '.join(before.devices)}, and goes on there ({error})"
+            ) from error
     if devices:
         cli.say(f"devices: {', '.join(devices)}")
-    training.train(
+    info = training.train(
         plan,
         name,
         run.path,
@@ -168,6 +175,9 @@ def _train_evaluate_export(options: argparse.Namespace, run: RunFolder) -> int:
         devices=devices,
         publish=run.publish,
     )
+    for note in info.notes:
+        if note not in plan.notes:
+            cli.say(f"note: {note}")
     draw_history(run.path)
     _say_what_was_left_out(run.path, params)
     if found := calibrate(run.path):
@@ -197,9 +207,34 @@ def _divided_store(options: argparse.Namespace, params: TrainParams, before: Run
     alone = (place(data) / MANIFEST).is_file() and not options.features
     store = open_store(data, None if alone else params.features)
     if before:
+        _require_split_of_run(options, store, before)
         return store.with_splits(before.splits), list(before.notes)
     clips, notes = apply_split_options(store.clips, options)
     return store.with_clips(clips), notes
+
+
+def _require_split_of_run(options: argparse.Namespace, store: Store, before: RunInfo) -> None:
+    """Refuse flags that would divide the clips of a resumed run in another way than they are.
+
+    Raises
+    ------
+    ParameterError
+    """
+    flags = {
+        "--groups": options.groups is not None,
+        "--split-list": options.split_list is not None,
+        "--fractions": options.fractions is not None,
+        "--folds": options.folds is not None,
+        "--fold": options.fold is not None,
+        "--split-seed": options.split_seed != 0,
+    }
+    if given := [flag for flag, is_given in flags.items() if is_given]:
+        clips, _ = apply_split_options(store.clips, options)
+        if {clip.track: clip.split for clip in clips if clip.split} != before.splits:
+            raise ParameterError(
+                f"--resume keeps the split of the run, and there would be another by {', '.join(given)}; leave that "
+                "out, or train into another --out"
+            )
 
 
 def _say_what_was_left_out(run: Path, params: TrainParams) -> None:

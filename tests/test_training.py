@@ -185,6 +185,48 @@ def test_a_run_that_recorded_no_contents_goes_on_and_records_them(begun, tmp_pat
     assert read_run(tmp_path / "run").contents == read_run(begun / "run").contents
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--folds", "3", "--fold", "1"], "--folds, --fold"),
+        (["--fractions", "0.5", "0.2", "0.3"], "--fractions"),
+        (["--split-list", "LIST"], "--split-list"),
+        (["--fractions", "0.6", "0.2", "0.2", "--split-seed", "3"], "--fractions, --split-seed"),
+    ],
+)
+def test_a_resume_refuses_flags_of_another_split_by_name(begun, flags, named, tmp_path, capfd):
+    (tmp_path / "list.csv").write_text("track,split\n" + "".join(f"{clip.track},train\n" for clip in toy_clips()))
+    flags = [str(tmp_path / "list.csv") if flag == "LIST" else flag for flag in flags]
+    assert command.main(["--out", str(begun / "run"), "--resume", *flags]) == 2
+    assert (
+        f"--resume keeps the split of the run, and there would be another by {named}; leave" in capfd.readouterr().err
+    )
+
+
+def test_a_resume_takes_the_flags_that_made_its_split(tmp_path):
+    make_toy_store(tmp_path / "store", clips_of_files())
+    data, out = str(tmp_path / "store"), str(tmp_path / "run")
+    flags = ["--data", data, "--out", out, "--folds", "3", "--fold", "1", "--window-frames", "16", "--no-export"]
+    assert command.main([*flags, "--epochs", "1"]) == 0
+    splits = read_run(out).splits
+    assert splits != {clip.track: clip.split for clip in toy_clips()}
+    for again in (flags, ["--out", out, "--no-export"]):
+        assert command.main([*again, "--epochs", "1", "--resume"]) == 0
+        assert read_run(out).splits == splits
+
+
+def test_a_resume_needs_the_devices_of_the_run(begun, tmp_path, capfd):
+    shutil.copytree(begun / "run", tmp_path / "run")
+    write_run(tmp_path / "run", dataclasses.replace(read_run(begun / "run"), devices=("GPU:98", "GPU:99")))
+    record = (tmp_path / "run" / "run.json").read_bytes()
+    assert command.main(["--out", str(tmp_path / "run"), "--resume", "--epochs", "2"]) == 1
+    said = capfd.readouterr().err
+    assert f"{tmp_path / 'run'}: was started on GPU:98, GPU:99, and goes on there" in said
+    assert "there is no GPU:98; known: CPU:0" in said
+    assert (tmp_path / "run" / "run.json").read_bytes() == record
+    assert len(read_history(tmp_path / "run")) == 1
+
+
 def test_a_run_is_never_overwritten(run, toy_store):
     with pytest.raises(RunError, match="--resume"):
         train(make_plan(toy_store, toy_params()), "toy", run)
