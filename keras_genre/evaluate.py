@@ -20,7 +20,12 @@ def make_parser() -> argparse.ArgumentParser:
         "Classify the clips of a split; write report, predictions.csv and confusion.png into the run folder.",
     )
     parser.add_argument("run", type=place, metavar="RUN", help="run folder of keras_genre.train")
-    parser.add_argument("--data", type=place, metavar="STORE", help="another store than the one trained on")
+    parser.add_argument(
+        "--data",
+        type=place,
+        metavar="STORE",
+        help="another store than the one trained on; refused if the run has seen a clip of the split",
+    )
     parser.add_argument("--split", default="test", choices=SPLITS)
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser

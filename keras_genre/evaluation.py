@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from keras_genre.runs import (
     REPORT,
     REPORT_TEXT,
     RunInfo,
+    are_other_contents,
+    content_of,
+    few_of,
     load_model,
     named_for,
     read_calibration,
@@ -53,7 +57,7 @@ def evaluate(run: Path, split: str = "test", data: Place | str | None = None) ->
     RunError
         If the run has no network.
     StoreError
-        If the store does not fit the run, or has no clip of the split.
+        If the store does not fit the run, has no clip of the split, or the run has seen one of `data`.
     """
     info = read_run(run)
     store = store_of_run(info, data)
@@ -61,12 +65,13 @@ def evaluate(run: Path, split: str = "test", data: Place | str | None = None) ->
     if not rows:
         have = ", ".join(sorted({clip.split for clip in store.clips if clip.split})) or "none"
         raise StoreError(f"{store.path}: no clip is in the split {split} (it has: {have})")
-    logits = score_clips(load_model(run), store, rows)
     clips = [store.clips[row] for row in rows]
+    unseen_notes = require_unseen(info, clips, store.path) if data is not None else []
+    logits = score_clips(load_model(run), store, rows)
     genres = list(info.genres)
     expected = np.array([genres.index(clip.genre) for clip in clips])
     scores = Scores.of(genres, expected, logits.argmax(axis=1))
-    notes = list(info.notes)
+    notes = [*info.notes, *unseen_notes]
     if data is not None and store.path.resolve() != place(info.data).resolve():
         notes.append(f"the clips are of {store.path}; whether their artists are in the training data is not known")
     probabilities = softmax(logits)
@@ -110,12 +115,12 @@ def store_of_run(info: RunInfo, data: Place | str | None) -> Store:
     """Open the store that a run is to be evaluated on.
 
     Without `data`, clips have the splits that they had in the run, whatever the store says now. With `data`, the
-    store's own; but a clip that the run was trained or chosen on is never a test clip.
+    store's own.
 
     Raises
     ------
     StoreError
-        If features or genres are not those of the run, or a test clip of `data` was seen in training.
+        If features or genres are not those of the run.
     """
     store = open_store(data or info.data, info.params.features)
     if data is None:
@@ -129,19 +134,54 @@ def store_of_run(info: RunInfo, data: Place | str | None) -> Store:
             raise StoreError(f"{store.path}: other feature parameters than the run's ({'; '.join(changes)})")
     if unknown := sorted(set(store.genres) - set(info.genres)):
         raise StoreError(f"{store.path}: has genres that the run does not know: {', '.join(unknown)}")
-    if data is None:
-        return store
+    return store
+
+
+def require_unseen(info: RunInfo, clips: Sequence[Clip], data: Place) -> list[str]:
+    """Refuse clips of another store that a run was trained or chosen on, by their contents where these are known.
+
+    Parameters
+    ----------
+    info : RunInfo
+    clips : sequence of Clip
+        The clips to be scored.
+    data : Path or RemotePath
+        Their store, for messages.
+
+    Returns
+    -------
+    list of str
+        What a reader of the score must know.
+
+    Raises
+    ------
+    StoreError
+        If one had a part in the training: its checksum is that of a clip of the run, whatever its name; or its name
+        is, where the checksum of one of the two is not known.
+    """
+    own = {track for track, split in info.splits.items() if split in ("train", "validation")}
+    contents = {info.contents[track] for track in own if track in info.contents}
+    namesakes = {
+        clip.track
+        for clip in clips
+        if clip.track in own and are_other_contents(content_of(clip), info.contents.get(clip.track, ""))
+    }
     seen = [
         clip.track
-        for clip in store.clips
-        if clip.split == "test" and info.splits.get(clip.track) in ("train", "validation")
+        for clip in clips
+        if content_of(clip) in contents or (clip.track in own and clip.track not in namesakes)
     ]
     if seen:
         raise StoreError(
-            f"{store.path}: {len(seen)} of its test clips had a part in the training of this run "
-            f"({', '.join(seen[:5])}{', ...' if len(seen) > 5 else ''}); a score on them would mean nothing"
+            f"{data}: {len(seen)} of {len(clips)} clips had a part in the training of this run ({few_of(seen)}); a "
+            "score on them would mean nothing. To score the run's own clips leave --data out"
         )
-    return store
+    if not namesakes:
+        return []
+    return [
+        f"clips with the name of one that the run was trained on, and other bytes ({len(namesakes)}: "
+        f"{few_of(sorted(namesakes))}): if they are the same music in another format, the score flatters"
+    ]
 
 
 def predictions_csv(clips: list[Clip], genres: list[str], probabilities: np.ndarray) -> str:

@@ -26,6 +26,9 @@ FEATURE_COLUMNS = {("spectral33", "mfcc13"): 13, ("musicnn250", "taggram50"): 50
 TAGGER_KINDS = ("taggram50", "musicnn250")
 """Kinds that the network of `keras_genre.models.musicnn` computes from frames of `musicnn_mel96`."""
 
+PROBABILITIES = ("taggram50",)
+"""Kinds whose values are all probabilities."""
+
 LEVELS = "log_mel128_levels"
 """The kind of which a clip of 30 s has `LEVELS_CLIP_FRAMES` frames, taken at equal distances from all."""
 
@@ -45,6 +48,9 @@ POOLINGS = ("last", "mean", "max", "mean_max", "attention")
 
 OPTIMIZERS = ("adam", "sgd", "rmsprop")
 """The optimizers; `sgd` has Nesterov's momentum of 0.9."""
+
+LARGEST_SEED = 2**32 - 1
+"""The largest seed that NumPy's generator, which Keras seeds along with the others, takes."""
 
 Params = TypeVar("Params")
 
@@ -198,7 +204,8 @@ class ModelParams:
     input_noise : float >= 0
         Standard deviation of the Gaussian noise on the standardised inputs, in training.
     log_odds : bool
-        The inputs are probabilities, and their log-odds are standardised in their place.
+        The inputs are probabilities, and their log-odds are standardised in their place. `training.make_plan` turns it
+        off for features that are none.
     """
 
     family: str = "lstm"
@@ -294,7 +301,7 @@ class TrainParams:
         Stop after that many epochs without a better validation result; 0: never.
     augmentation : bool
         Train on the altered copies of the training clips too, where the store has some (`augmentation.VARIANTS`).
-    seed : int >= 0
+    seed : int in [0, LARGEST_SEED]
         The one source of randomness: initial weights, windows, order, dropout.
     optimizer : str
         One of `OPTIMIZERS`.
@@ -347,8 +354,10 @@ class TrainParams:
                 raise ParameterError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.learning_rate > 0:
             raise ParameterError(f"learning_rate must be positive, not {self.learning_rate}")
-        if self.seed < 0 or self.early_stopping_epochs < 0:
-            raise ParameterError("seed and early_stopping_epochs must not be negative")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise ParameterError(f"seed must be from 0 to {LARGEST_SEED}, not {self.seed}")
+        if self.early_stopping_epochs < 0:
+            raise ParameterError(f"early_stopping_epochs must not be negative, not {self.early_stopping_epochs}")
         if self.optimizer not in OPTIMIZERS:
             raise ParameterError(f"unknown optimizer {self.optimizer!r}; known: {', '.join(OPTIMIZERS)}")
         for name in ("label_smoothing", "ema_momentum"):

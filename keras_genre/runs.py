@@ -15,11 +15,12 @@ import dataclasses
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_genre import files
+from keras_genre.clips import Clip
 from keras_genre.errors import ParameterError, RunError
 from keras_genre.params import TrainParams, from_json, to_json
 from keras_genre.store import StoreHeader
@@ -27,6 +28,12 @@ from keras_genre.store import StoreHeader
 RUN, MODEL, HISTORY, CHECKPOINT = "run.json", "model.keras", "history.csv", "checkpoint.npz"
 REPORT, REPORT_TEXT, PREDICTIONS, CONFUSION = "report.json", "report.md", "predictions.csv", "confusion.png"
 RELIABILITY, CALIBRATION = "reliability.png", "calibration.json"
+
+CONTENT_DIGITS = 16
+"""So many digits of a checksum, 64 bits, tell all clips apart that a collection may hold."""
+
+IMPORTED = "frames:"
+"""Before the checksum of a clip's frames, which is no checksum of its audio."""
 
 HISTORY_COLUMNS = ("epoch", "learning_rate", "loss", "accuracy", "val_loss", "val_accuracy", "seconds")
 
@@ -56,6 +63,8 @@ class RunInfo:
         Of Python and the libraries.
     devices : tuple of str
         Those that shared the training, such as `GPU:0`; empty if none were named.
+    contents : dict
+        Track -> `content_of` the clip, of those in `splits` whose checksum is known.
     """
 
     preset: str
@@ -68,13 +77,41 @@ class RunInfo:
     notes: tuple[str, ...]
     versions: dict[str, str]
     devices: tuple[str, ...] = ()
+    contents: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content of `run.json`; it speaks of devices only where some were named."""
+        """Return the content of `run.json`; it speaks of devices and contents only where there are some."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        if not self.devices:
-            del values["devices"]
+        for name in ("devices", "contents"):
+            if not values[name]:
+                del values[name]
         return values | {"params": to_json(self.params), "header": to_json(self.header)}
+
+
+def content_of(clip: Clip) -> str:
+    """Return what tells a clip from others whatever their names: digits of its checksum; empty if that is not known.
+
+    Of a clip without an audio file it is the checksum of its frames, which says so: it can be compared with its like.
+    """
+    if not clip.sha256:
+        return ""
+    return ("" if clip.file else IMPORTED) + clip.sha256[:CONTENT_DIGITS]
+
+
+def contents_of(clips: Iterable[Clip]) -> dict[str, str]:
+    """Return the contents of the clips that a run is to record: of those in a split. Copies have their originals'."""
+    found = {clip.track: content_of(clip) for clip in clips if clip.split and not clip.variant}
+    return {track: content for track, content in found.items() if content}
+
+
+def are_other_contents(one: str, other: str) -> bool:
+    """Tell whether two contents, of which either may not be known, are of different clips for certain."""
+    return bool(one and other) and one != other and one.startswith(IMPORTED) == other.startswith(IMPORTED)
+
+
+def few_of(tracks: Sequence[str]) -> str:
+    """Return the first names of many, for a message."""
+    return ", ".join([*tracks[:5], *["..."] * (len(tracks) > 5)])
 
 
 def read_run(path: Path | str) -> RunInfo:
@@ -99,6 +136,7 @@ def read_run(path: Path | str) -> RunInfo:
             notes=tuple(values["notes"]),
             versions=dict(values["versions"]),
             devices=tuple(map(str, values.get("devices", ()))),
+            contents={track: str(content) for track, content in dict(values.get("contents", {})).items()},
         )
     except FileNotFoundError as error:
         raise RunError(f"{path}: no run here ({RUN} is missing); train one with python -m keras_genre.train") from error
@@ -205,6 +243,12 @@ def best_epoch(history: Sequence[dict[str, float]]) -> int:
     if "val_loss" not in history[-1]:
         return len(history) - 1
     return min(range(len(history)), key=lambda place: history[place]["val_loss"])
+
+
+def has_stopped_early(history: Sequence[dict[str, float]], params: TrainParams) -> bool:
+    """Tell whether a training with this history has ended for want of a better epoch, so that none is added."""
+    patience = params.early_stopping_epochs
+    return bool(patience and history) and len(history) - 1 - best_epoch(history) >= patience
 
 
 def named_for(file: str, split: str) -> str:

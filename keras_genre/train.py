@@ -13,13 +13,13 @@ from pathlib import Path
 
 from keras_genre import cli
 from keras_genre.datasets.options import add_split_options, apply_split_options
-from keras_genre.errors import ParameterError
+from keras_genre.errors import ParameterError, RunError
 from keras_genre.export import export_after_training
 from keras_genre.models.presets import DEFAULT_PRESET, PRESETS, preset
 from keras_genre.params import ScheduleParams, TrainParams, to_json, with_values
 from keras_genre.places import RunFolder, place, run_folder
 from keras_genre.progress import format_seconds
-from keras_genre.runs import RunInfo, best_epoch, read_history, read_run
+from keras_genre.runs import RunInfo, best_epoch, has_stopped_early, read_history, read_run
 from keras_genre.store import MANIFEST, Store, open_store
 
 EMBEDDED_DATA = Path(__file__).resolve().parent.parent / "data" / "gtzan_mini"
@@ -156,10 +156,17 @@ def _train_evaluate_export(options: argparse.Namespace, run: RunFolder) -> int:
     plan = training.make_plan(store, params, notes)
     for note in plan.notes:
         cli.say(f"note: {note}")
-    devices = devices_named(options.devices) if options.devices else before.devices if before else ()
+    devices = devices_named(options.devices) if options.devices else ()
+    if before and before.devices and not devices:
+        try:
+            devices = devices_named(",".join(before.devices))
+        except ParameterError as error:
+            raise RunError(
+                f"{run.path}: was started on {', '.join(before.devices)}, and goes on there ({error})"
+            ) from error
     if devices:
         cli.say(f"devices: {', '.join(devices)}")
-    training.train(
+    info = training.train(
         plan,
         name,
         run.path,
@@ -168,7 +175,11 @@ def _train_evaluate_export(options: argparse.Namespace, run: RunFolder) -> int:
         devices=devices,
         publish=run.publish,
     )
+    for note in info.notes:
+        if note not in plan.notes:
+            cli.say(f"note: {note}")
     draw_history(run.path)
+    _say_what_was_left_out(run.path, params)
     if found := calibrate(run.path):
         cli.say(
             f"temperature {found['temperature']:.3f} by {found['clips']:.0f} validation clips; calibration error there "
@@ -196,9 +207,46 @@ def _divided_store(options: argparse.Namespace, params: TrainParams, before: Run
     alone = (place(data) / MANIFEST).is_file() and not options.features
     store = open_store(data, None if alone else params.features)
     if before:
+        _require_split_of_run(options, store, before)
         return store.with_splits(before.splits), list(before.notes)
     clips, notes = apply_split_options(store.clips, options)
     return store.with_clips(clips), notes
+
+
+def _require_split_of_run(options: argparse.Namespace, store: Store, before: RunInfo) -> None:
+    """Refuse flags that would divide the clips of a resumed run in another way than they are.
+
+    Raises
+    ------
+    ParameterError
+    """
+    flags = {
+        "--groups": options.groups is not None,
+        "--split-list": options.split_list is not None,
+        "--fractions": options.fractions is not None,
+        "--folds": options.folds is not None,
+        "--fold": options.fold is not None,
+        "--split-seed": options.split_seed != 0,
+    }
+    if given := [flag for flag, is_given in flags.items() if is_given]:
+        clips, _ = apply_split_options(store.clips, options)
+        if {clip.track: clip.split for clip in clips if clip.split} != before.splits:
+            raise ParameterError(
+                f"--resume keeps the split of the run, and there would be another by {', '.join(given)}; leave that "
+                "out, or train into another --out"
+            )
+
+
+def _say_what_was_left_out(run: Path, params: TrainParams) -> None:
+    """Tell the user of a run that did not train up to the epoch that was asked for."""
+    history = read_history(run)
+    if has_stopped_early(history, params):
+        cli.say(
+            f"note: stopped early after epoch {len(history)} of {params.epochs}, the best being epoch "
+            f"{best_epoch(history) + 1}; a resume leaves it so, whatever --epochs says"
+        )
+    elif len(history) > params.epochs:
+        cli.say(f"note: nothing to train: {len(history)} epochs are done, --epochs asks for {params.epochs}")
 
 
 def draw_history(run: Path) -> None:

@@ -20,10 +20,11 @@ from keras_genre.errors import ParameterError, RunError, StoreError
 from keras_genre.gradients import forgotten_gradients
 from keras_genre.models.networks import build_model, log_odds
 from keras_genre.optimization import averaged_weights, make_loss, make_optimizer
-from keras_genre.params import TrainParams, differences
+from keras_genre.params import FEATURE_DIMS, PROBABILITIES, TrainParams, differences
 from keras_genre.pipeline import (
     check_lengths,
     evaluation_windows,
+    fits_in_memory,
     frame_statistics,
     label_rows,
     steps_per_epoch,
@@ -31,7 +32,21 @@ from keras_genre.pipeline import (
 )
 from keras_genre.progress import Progress
 from keras_genre.replicas import distribute, scope_of, strategy_of, synchronise
-from keras_genre.runs import CHECKPOINT, HISTORY, MODEL, RUN, RunInfo, best_epoch, history_to_csv, read_run, write_run
+from keras_genre.runs import (
+    CHECKPOINT,
+    HISTORY,
+    MODEL,
+    RUN,
+    RunInfo,
+    are_other_contents,
+    best_epoch,
+    contents_of,
+    few_of,
+    has_stopped_early,
+    history_to_csv,
+    read_run,
+    write_run,
+)
 from keras_genre.schedules import Schedule, make_schedule
 from keras_genre.scoring import ClipScorer
 from keras_genre.store import Store
@@ -73,7 +88,8 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
     """Fit parameters to a store.
 
     A store of features of which nothing is known here, or of other ones than the preset's, is taken as it is, and
-    windows longer than its shortest clip become that long, one of each clip in an epoch.
+    windows longer than its shortest clip become that long, one of each clip in an epoch. Of features that are no
+    probabilities no log-odds are taken.
 
     Raises
     ------
@@ -96,7 +112,17 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
         params = dataclasses.replace(params, window_frames=shortest, windows_per_clip=1)
     _check_data(store, params, train, validation)
     check_lengths(store, train + validation + store.rows_of("test"), params.window_frames)
+    if params.model.log_odds and not _are_probabilities(store, params.features, columns, train):
+        notes.append(f"{params.features} are no probabilities, so that they have no log-odds: model.log_odds is off")
+        params = dataclasses.replace(params, model=dataclasses.replace(params.model, log_odds=False))
     return Plan(store, params, columns, train, validation, notes)
+
+
+def _are_probabilities(store: Store, kind: str, columns: int, rows: list[int]) -> bool:
+    """Tell whether features are probabilities: by their kind, or of foreign ones by the values in these clips."""
+    if kind in FEATURE_DIMS:
+        return kind in PROBABILITIES
+    return all(((frames[:, :columns] >= 0) & (frames[:, :columns] <= 1)).all() for _, frames in store.read(rows))
 
 
 def _check_data(store: Store, params: TrainParams, train: list[int], validation: list[int]) -> None:
@@ -148,7 +174,7 @@ def train(
         The run folder; new or empty, or with `resume` one whose training was interrupted.
     resume : bool
         Go on after the last finished epoch of the run in `out`, if there is one. The parameters must be the same,
-        the number of epochs excepted.
+        the number of epochs excepted. A run that has had its epochs, or has stopped early, stays as it is.
     tensorboard : bool
         Write TensorBoard logs to `out/tensorboard`.
     devices : sequence of str
@@ -186,7 +212,7 @@ def _train(
 ) -> RunInfo:
     params, store = plan.params, plan.store
     info = _describe_run(plan, preset, devices)
-    _claim(out, info, resume)
+    begun = _claim(out, info, resume)
 
     keras.utils.set_random_seed(params.seed)
     tf.config.experimental.enable_op_determinism()
@@ -215,9 +241,17 @@ def _train(
     if (out / CHECKPOINT).is_file():
         progression = load_checkpoint(out / CHECKPOINT, model)
         schedule.state = progression.schedule
-    if progression.next_epoch >= params.epochs:
+    if progression.next_epoch >= params.epochs or has_stopped_early(progression.history, params):
         _require_whole(out)
+        # The record is of what was trained; the store may have been moved since.
+        info = dataclasses.replace(begun, data=info.data)
+        if info != begun:
+            write_run(out, info)
         return info
+    if progression.history:
+        info = _carried_on(begun, info)
+    if info != begun:
+        write_run(out, info)
 
     callbacks: list[keras.callbacks.Callback] = []
     if plan.validation_rows:
@@ -264,11 +298,12 @@ def _describe_run(plan: Plan, preset: str, devices: Sequence[str]) -> RunInfo:
         notes=tuple(plan.notes),
         versions=versions(),
         devices=tuple(devices),
+        contents=contents_of(plan.store.clips),
     )
 
 
-def _claim(out: Path, info: RunInfo, resume: bool) -> None:
-    """Make `out` the folder of this run, or make sure that it is."""
+def _claim(out: Path, info: RunInfo, resume: bool) -> RunInfo:
+    """Make `out` the folder of this run, or make sure that it is; return what it says of the run."""
     if (out / RUN).is_file():
         if not resume:
             raise RunError(f"{out}: holds a run; go on with it by --resume, or name another --out")
@@ -277,14 +312,39 @@ def _claim(out: Path, info: RunInfo, resume: bool) -> None:
         changes += [
             name for name in ("header", "columns", "genres", "splits") if getattr(before, name) != getattr(info, name)
         ]
+        if remade := [track for track in before.contents if are_other_contents(*_contents(track, before, info))]:
+            changes.append(f"other contents of {len(remade)} clips: {few_of(remade)}")
         if before.devices != info.devices:
             had, has = (",".join(each.devices) or "none named" for each in (before, info))
             changes.append(f"devices: {had} -> {has}")
         if changes:
             raise RunError(f"{out}: was started with other parameters or data ({'; '.join(changes)})")
-    elif any(out.iterdir()):
+        return before
+    if any(out.iterdir()):
         raise RunError(f"{out}: is not empty and holds no run; name another --out")
     write_run(out, info)
+    return info
+
+
+def _contents(track: str, *infos: RunInfo) -> list[str]:
+    return [info.contents.get(track, "") for info in infos]
+
+
+def _carried_on(begun: RunInfo, info: RunInfo) -> RunInfo:
+    """Return what is to be said of a run that goes on as `info`: what was true of its first epochs stays true."""
+    now = info.versions
+    other = [
+        f"{name} {begun.versions.get(name, 'none')} -> {now.get(name, 'none')}"
+        for name in dict.fromkeys((*begun.versions, *now))
+        if begun.versions.get(name) != now.get(name)
+    ]
+    mixed = [f"other versions trained a part of the epochs: {', '.join(other)}"] if other else []
+    return dataclasses.replace(
+        info,
+        versions=begun.versions,
+        notes=tuple(dict.fromkeys((*begun.notes, *info.notes, *mixed))),
+        contents=begun.contents | info.contents,
+    )
 
 
 def _require_whole(out: Path) -> None:
@@ -308,7 +368,8 @@ class ClipValidation(keras.callbacks.Callback):
         self._scorer = ClipScorer(model)
         self._rows = plan.validation_rows
         self._labels = label_rows(plan.store)[self._rows]
-        self._batches = evaluation_windows(plan.store, self._rows, plan.columns, plan.params.window_frames).cache()
+        batches = evaluation_windows(plan.store, self._rows, plan.columns, plan.params.window_frames)
+        self._batches = batches.cache() if fits_in_memory(plan.store, self._rows, plan.columns) else batches
 
     def on_epoch_end(self, epoch, logs=None):
         """Score the validation clips."""
@@ -353,8 +414,7 @@ class RunKeeper(keras.callbacks.Callback):
         save_checkpoint(self._out / CHECKPOINT, self.model, progression)
         shown = "val_accuracy" if "val_accuracy" in row else "accuracy"
         self._progress.advance(note=f"loss {row['loss']:.3f}, {shown} {row[shown]:.3f}")
-        patience = self._params.early_stopping_epochs
-        if patience and epoch - best >= patience:
+        if has_stopped_early(progression.history, self._params):
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):

@@ -49,6 +49,7 @@ def test_the_console_script_lists_its_commands_and_refuses_others(capsys):
     [
         (["train", "--preset", "lstm"], 2, "lstm_optim"),
         (["train", "--epochs", "0"], 2, "epochs must be at least 1"),
+        (["train", "--seed", "4294967296"], 2, "seed must be from 0 to 4294967295, not 4294967296"),
         (["train", "--dropout", "1.5"], 2, "dropout must be in [0, 1)"),
         (["train", "--resume"], 2, "--out"),
         (["train", "--data", "/no/such/store"], 1, "/no/such/store: no such folder"),

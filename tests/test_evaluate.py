@@ -2,18 +2,21 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import make_toy_store, toy_clips, toy_params
+from toys import GENRES, make_toy_store, toy_clips, toy_params
 
-from keras_genre import evaluate
+from keras_genre import evaluate, files
+from keras_genre.clips import Clip
 from keras_genre.errors import StoreError
-from keras_genre.evaluation import store_of_run
+from keras_genre.evaluation import require_unseen, store_of_run
 from keras_genre.metrics import Scores, wilson_interval
 from keras_genre.params import FrontEndParams
-from keras_genre.runs import read_run
+from keras_genre.runs import RunInfo, contents_of, read_run
 from keras_genre.store import StoreHeader
 from keras_genre.training import make_plan, train
 
@@ -76,11 +79,88 @@ def test_the_split_is_that_of_the_run_whatever_the_store_says_later(toy_store, t
     }
 
 
-def test_test_clips_of_another_store_that_were_trained_on_are_refused_by_name(run, tmp_path):
-    clips = [dataclasses.replace(clip, split="test") for clip in toy_clips()]
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+def test_clips_of_another_store_that_the_run_has_seen_are_refused_in_every_split(run, split, tmp_path, capsys):
+    clips = [dataclasses.replace(clip, split=split) for clip in toy_clips()]
     make_toy_store(tmp_path / "store", clips)
-    with pytest.raises(StoreError, match=r"had a part in the training.*bebop\.00"):
-        store_of_run(read_run(run), tmp_path / "store")
+    assert evaluate.main([str(run), "--data", str(tmp_path / "store"), "--split", split]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'store'}: 18 of 24 clips had a part in the training of this run (" in said
+    assert "bebop.00" in said
+
+
+def test_the_test_clips_of_a_run_are_unseen_in_another_store_too(run, tmp_path, capsys):
+    clips = [dataclasses.replace(clip, split="test") for clip in toy_clips() if clip.split == "test"]
+    make_toy_store(tmp_path / "store", clips)
+    assert evaluate.main([str(run), "--data", str(tmp_path / "store")]) == 0
+    assert "of 6 clips" in capsys.readouterr().out
+
+
+def of_files(clips):
+    """The clips as if each were of a file of its own."""
+    return [
+        dataclasses.replace(clip, file=f"{clip.track}.flac", sha256=hashlib.sha256(clip.track.encode()).hexdigest())
+        for clip in clips
+    ]
+
+
+def run_on(clips):
+    """What a run on these clips says of itself."""
+    splits = {clip.track: clip.split for clip in clips}
+    header = StoreHeader.of(FrontEndParams())
+    return RunInfo("toy", toy_params(), header, 33, GENRES, "nowhere", splits, (), {}, contents=contents_of(clips))
+
+
+OTHER_SHA256 = hashlib.sha256(b"something else").hexdigest()
+RUN_ON_FILES = run_on(of_files(toy_clips()))
+SEEN = of_files(toy_clips())[0]
+
+
+@pytest.mark.parametrize(
+    "clip",
+    [
+        SEEN,
+        dataclasses.replace(SEEN, track="another name", file="elsewhere/a.flac"),
+        # Nothing but the name can be compared.
+        dataclasses.replace(SEEN, sha256=""),
+        dataclasses.replace(SEEN, file="", sha256=OTHER_SHA256),
+    ],
+)
+def test_a_clip_is_known_by_its_content_and_by_its_name_where_contents_cannot_be_compared(clip):
+    with pytest.raises(StoreError, match=f"1 of 2 clips had a part in the training of this run .{clip.track}."):
+        require_unseen(RUN_ON_FILES, [Clip("new", "polka", sha256=OTHER_SHA256), clip], Path("store"))
+
+
+def test_another_file_of_the_same_name_is_another_clip_and_a_note_tells_of_it():
+    clip = dataclasses.replace(SEEN, sha256=OTHER_SHA256)
+    (note,) = require_unseen(RUN_ON_FILES, [clip, Clip("new", "polka")], Path("store"))
+    assert note.startswith("clips with the name of one that the run was trained on, and other bytes (1: bebop.00): ")
+
+
+def test_a_run_that_recorded_no_contents_knows_its_clips_by_name():
+    old = dataclasses.replace(RUN_ON_FILES, contents={})
+    assert "contents" not in old.to_json()
+    with pytest.raises(StoreError, match=r"bebop\.00"):
+        require_unseen(old, [dataclasses.replace(SEEN, sha256=OTHER_SHA256)], Path("store"))
+    assert require_unseen(old, [dataclasses.replace(SEEN, track="new")], Path("store")) == []
+
+
+def test_imported_features_are_known_by_their_frames():
+    imported = [dataclasses.replace(clip, file="") for clip in of_files(toy_clips())]
+    with pytest.raises(StoreError, match="had a part"):
+        require_unseen(run_on(imported), [dataclasses.replace(imported[0], track="new")], Path("store"))
+    # A checksum of frames says nothing of a file.
+    assert require_unseen(run_on(imported), [dataclasses.replace(SEEN, track="new")], Path("store")) == []
+
+
+def test_test_clips_of_the_run_may_have_any_name_elsewhere():
+    clip = next(clip for clip in of_files(toy_clips()) if clip.split == "test")
+    assert require_unseen(RUN_ON_FILES, [clip, dataclasses.replace(clip, track="new")], Path("store")) == []
+
+
+def test_a_thousand_clips_take_less_than_a_hundred_kilobytes_of_the_record():
+    clips = of_files([Clip(f"genre.{number:05d}", GENRES[number % 3], split="train") for number in range(1000)])
+    assert len(files.json_text(run_on(clips).to_json())) < 100_000
 
 
 def test_another_store_with_new_clips_is_evaluated(run, tmp_path, capsys):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from keras_genre.errors import ParameterError
 from keras_genre.params import (
     FEATURE_DIMS,
+    LARGEST_SEED,
     FrontEndParams,
     ModelParams,
     ScheduleParams,
@@ -31,7 +32,7 @@ TRAINS = st.builds(
     epochs=POSITIVE,
     learning_rate=st.floats(1e-9, 10),
     early_stopping_epochs=st.integers(0, 100),
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, LARGEST_SEED),
     model=st.builds(
         ModelParams,
         family=st.sampled_from(["lstm", "conv2d"]),
@@ -155,6 +156,7 @@ def test_a_whole_number_serves_where_a_fraction_may_stand():
         (TrainParams, {"learning_rate": 0.0}),
         (TrainParams, {"learning_rate": float("nan")}),
         (TrainParams, {"seed": -1}),
+        (TrainParams, {"seed": LARGEST_SEED + 1}),
         (TrainParams, {"early_stopping_epochs": -1}),
     ],
 )
