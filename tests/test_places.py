@@ -11,7 +11,7 @@ import tensorflow as tf
 from toys import make_toy_store
 
 from keras_genre import evaluate, precompute, store, train
-from keras_genre.errors import RunError, StoreError
+from keras_genre.errors import ExportError, RunError, StoreError
 from keras_genre.places import RemotePath, local_path, place, run_folder
 from keras_genre.runs import load_model, read_history, read_run
 from keras_genre.store import open_store, validate_store
@@ -92,6 +92,38 @@ def test_an_interrupted_run_has_its_finished_epochs_there_and_no_half_file(bucke
     assert (bucket / "run" / "history.csv").read_bytes() == b"one epoch"
     assert [path.name for path in (bucket / "run").glob("*")] == ["history.csv"]
     assert not run.path.exists()
+
+
+def test_what_was_finished_before_an_error_is_there(local, bucket):
+    upload(local / "run", bucket / "run")
+    with pytest.raises(ExportError, match="its export is wrong"), run_folder(bucket / "run") as run:
+        (run.path / "report.json").write_text("written before the export")
+        (run.path / ".partial-1").mkdir()
+        (run.path / ".partial-1" / "saved_model.pb").write_bytes(b"half")
+        raise ExportError("its export is wrong")
+    assert (bucket / "run" / "report.json").read_bytes() == b"written before the export"
+    assert not (bucket / "run" / ".partial-1").exists()
+
+
+def test_an_error_is_said_where_nothing_can_be_copied_there_any_more(bucket, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    lost = pytest.raises(ExportError, match="wrong; what was written before cannot be copied")
+    with lost, run_folder(bucket / "run") as run:
+        (run.path / "report.json").write_text("written before the export")
+        (bucket / "run").store(tmp_path / "file")
+        raise ExportError("wrong")
+
+
+def test_a_place_above_runs_is_refused_before_anything_is_copied(local, bucket, capsys, monkeypatch):
+    upload(local / "run", bucket / "runs" / "one")
+    monkeypatch.setattr(RemotePath, "fetch", lambda *_: pytest.fail("copies"))
+    for above, inside in ((bucket / "runs", "one"), (bucket, "runs")):
+        words = f"error: {above}: is not empty and holds no run (run.json is missing)"
+        assert evaluate.main([str(above)]) == 1
+        assert words in capsys.readouterr().err
+        assert run_train(local / "store", above) == 1
+        assert words in capsys.readouterr().err
+        assert [path.name for path in above.glob("*")] == [inside]
 
 
 def test_errors_name_the_place_there_not_the_copy_here(local, bucket, capsys):
