@@ -153,7 +153,7 @@ class RunPredictor:
         self._scorer = ClipScorer(load_model(run))
         self._clock = Clock.of(self._front_end, self._scorer.window_frames)
         self.sample_rate_hz = self._front_end.sample_rate_hz
-        self.minimum_samples = self._front_end.samples_of(self._scorer.window_frames)
+        self.minimum_samples = max(1, self._front_end.samples_of(self._scorer.window_frames))
 
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """See `Predictor`."""

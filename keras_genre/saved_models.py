@@ -91,10 +91,10 @@ class MemberParams:
         return self.front_end.frames_of(resampled_samples(samples, sample_rate_hz, self.front_end.sample_rate_hz))
 
     def samples_of(self, frames: int, sample_rate_hz: int) -> int:
-        """Return the least number of samples at a rate that gives so many frames."""
+        """Return the least number of samples at a rate, one at least, that gives so many frames."""
         assert self.front_end is not None
         wanted, rate = self.front_end.samples_of(frames), self.front_end.sample_rate_hz
-        least = max(0, (wanted - 1) * sample_rate_hz // rate)
+        least = max(1, (wanted - 1) * sample_rate_hz // rate)
         while resampled_samples(least, sample_rate_hz, rate) < wanted:
             least += 1
         return least

@@ -321,6 +321,18 @@ def test_overwriting_replaces_no_file(exported, tmp_path, capsys):
     assert (tmp_path / "1").read_text() == "mine"
 
 
+@pytest.mark.parametrize("features", ["mfcc13", "spectral33"])
+def test_a_window_of_one_frame_takes_a_sample_at_least(features, tmp_path):
+    params = toy_params(features=features, window_frames=1)
+    run = make_untrained_run(tmp_path / "run", params)
+    export_saved_model(run, tmp_path / "1", checks=dataclasses.replace(FEW, against_librosa=True))
+    assert read_saved_model(tmp_path / "1").minimum_samples == 1
+    loaded = tf.saved_model.load(str(tmp_path / "1"))
+    assert ask(loaded, "serving_default", np.ones((1, 1), np.float32))["window_probabilities"].shape == (1, 1, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least 1 sample"):
+        ask(loaded, "serving_default", np.ones((1, 0), np.float32))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
