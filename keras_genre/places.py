@@ -139,7 +139,9 @@ def local_path(text: str) -> Path:
     """
     found = place(text)
     if isinstance(found, RemotePath):
-        raise argparse.ArgumentTypeError(f"{text} is not on this machine; write it here and copy it there")
+        raise argparse.ArgumentTypeError(
+            f"{text} is not on this machine, where it must be; copy it here, or there once written"
+        )
     return found
 
 

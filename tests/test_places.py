@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from toys import make_toy_store
 
-from keras_genre import evaluate, precompute, store, train
+import keras_genre.datasets.__main__ as datasets
+from keras_genre import evaluate, export, musicnn, precompute, predict, serve, store, train
 from keras_genre.errors import ExportError, RunError, StoreError
 from keras_genre.places import RemotePath, local_path, place, run_folder
 from keras_genre.runs import load_model, read_history, read_run
@@ -169,15 +170,52 @@ def test_what_is_not_there_or_cannot_be_reached_is_said_in_a_line(bucket, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_what_needs_locks_and_renames_is_refused_elsewhere(tmp_path, capsys):
-    for words in (
-        [precompute.main, "music", "--out", "gs://bucket/store"],
-        [store.main, "import", "features.npz", "--out", "gs://bucket/store"],
-    ):
-        with pytest.raises(SystemExit) as end:
-            words[0](words[1:])
-        assert end.value.code == 2
-        assert "--out: gs://bucket/store is not on this machine" in capsys.readouterr().err
+THERE = "gs://bucket/there"
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        (precompute, ["music", "--out", THERE]),
+        (precompute, ["music", "--out", "store", "--split-list", THERE]),
+        (precompute, ["music", "--out", "store", "--groups", THERE]),
+        (store, ["import", "features.npz", "--out", THERE]),
+        (store, ["import", THERE, "--out", "store"]),
+        (store, ["export", "store", "--out", THERE]),
+        (train, ["--split-list", THERE]),
+        (predict, ["song.mp3", "--csv", THERE]),
+        (predict, ["song.mp3", "--model", THERE]),
+        (predict, [THERE]),
+        (export, ["run", "--out", f"{THERE}/1"]),
+        (export, ["run", "--out", THERE, "--format", "litert"]),
+        (export, [THERE, "--out", "models/1"]),
+        (serve, ["--model", THERE]),
+        (datasets, ["download", "gtzan", "--out", THERE]),
+        (datasets, ["validate", "gtzan", THERE]),
+        (musicnn, ["--wheel", THERE]),
+        (musicnn, ["--out", THERE]),
+        (search, ["--out", THERE]),
+        (search, ["--out", "search", "--space", THERE]),
+    ],
+)
+def test_what_must_be_on_this_machine_is_refused_elsewhere(command, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        command.main(flags)
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f": {THERE}" in said
+    assert "is not on this machine" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_elsewhere_is_exported_as_one_here(local, bucket, tmp_path):
+    data = upload(local / "store", bucket / "store")
+    for name, source in (("there", data), ("here", local / "store")):
+        assert store.main(["export", str(source), "--out", str(tmp_path / f"{name}.npz")]) == 0
+    there, here = (np.load(tmp_path / f"{name}.npz") for name in ("there", "here"))
+    assert set(there) == set(here)
+    assert all((there[key] == here[key]).all() for key in here)
 
 
 def test_paths_of_this_machine_stay_paths(tmp_path):
