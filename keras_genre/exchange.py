@@ -18,6 +18,7 @@ from keras_genre.clips import SPLITS, Clip, genres_of
 from keras_genre.datasets.segments import segment_track, segments_among
 from keras_genre.errors import ParameterError, StoreError
 from keras_genre.params import FEATURE_DIMS, FrontEndParams
+from keras_genre.places import Place
 from keras_genre.store import Store, StoreHeader, StoreWriter, open_store
 
 AUDIO_SUFFIX = re.compile(r"\.(au|wav|mp3|flac|ogg|opus|m4a|aiff?)$", re.IGNORECASE)
@@ -375,12 +376,12 @@ def _numbered(splits: Sequence[str]) -> list[str]:
     return names
 
 
-def export_features(path: Path, out: Path, split: str | None = None, window_frames: int | None = None) -> list[Path]:
+def export_features(path: Place, out: Path, split: str | None = None, window_frames: int | None = None) -> list[Path]:
     """Write a store's features for other programs.
 
     Parameters
     ----------
-    path : Path
+    path : Path or RemotePath
         The store.
     out : Path
         `FILE.npz`: X (rows, dims), Y, IDS, SPLIT, GROUP, GENRES; the rows of a clip follow each other. Altered copies

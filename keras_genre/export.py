@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from keras_genre import cli
+from keras_genre import cli, saved_models
 from keras_genre.errors import ParameterError
+from keras_genre.places import local_path
 from keras_genre.runs import read_run
 from keras_genre.saved_models import FEATURES, is_version, read_saved_model, require_free, versions
 
@@ -28,9 +29,13 @@ def make_parser() -> argparse.ArgumentParser:
         "runs with the same genres the model gives the mean of what they say of a waveform.",
     )
     parser.formatter_class = argparse.HelpFormatter
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folder of keras_genre.train")
-    parser.add_argument("--out", type=Path, required=True, metavar="NAME/1", help="folder of the version to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace a version that exists")
+    parser.add_argument("runs", type=local_path, nargs="+", metavar="RUN", help="run folder of keras_genre.train")
+    parser.add_argument(
+        "--out", type=local_path, required=True, metavar="NAME/1", help="folder of the version to write"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an earlier export; never a folder that holds anything else"
+    )
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -52,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Once more there; here so that nobody waits for TensorFlow to be told of a slip.
     for run in options.runs:
         read_run(run)
-    require_free(options.out, options.overwrite)
+    expected = saved_models.LITERT_FILES if options.format == "litert" else saved_models.SAVED_MODEL_FILES
+    require_free(options.out, options.overwrite, expected)
     cli.say("starting TensorFlow")
     if options.format == "litert":
         from keras_genre.litert import export_litert

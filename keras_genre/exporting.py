@@ -59,7 +59,7 @@ def export_saved_model(
     out : Path
         The version's folder, `NAME/1`.
     replace : bool
-        Put it in the place of a version that is there already.
+        Put it in the place of a version that is there already, which must be an export and nothing else.
     checks : Checks, optional
         What to verify; everything by default.
     temperature : float > 0
@@ -75,7 +75,8 @@ def export_saved_model(
     RunError
         If a run cannot be read, or several cannot be put together.
     ExportError
-        If `out` is there already, or the verification fails. Nothing is left at `out` then, or what was there.
+        If `out` is there already, or is to be replaced and holds more than an export; or the verification fails.
+        Nothing is left at `out` then, or what was there.
     """
     require_free(out, replace)
     folders = [runs] if isinstance(runs, Path) else list(runs)

@@ -35,6 +35,9 @@ WORKER_ENVIRONMENT = {
 }
 
 
+DECODED_BYTES = 2 << 30
+"""What decoded waveforms that wait for their reader may take, were all as long as their jobs allow."""
+
 Ticket = TypeVar("Ticket")
 
 
@@ -174,6 +177,8 @@ class LocalWorkers:
                 for result in _extract_in_pool(jobs[position:], self.processes, work):
                     position += 1
                     yield result
+                    # Its reader may have done with it before the next one is there.
+                    del result
             except BrokenProcessPool:
                 # Any of the files in flight may be the culprit: the first of them runs alone to find out.
                 try:
@@ -181,6 +186,18 @@ class LocalWorkers:
                 except BrokenProcessPool:
                     yield killed_its_worker(jobs[position])
                 position += 1
+
+
+def most_at_a_time(jobs: Sequence[Job], processes: int, work: Work) -> int:
+    """Return how many jobs may be in hand, one at least: enough for all processes, but not more than memory allows.
+
+    Frames are small, and `extract` is slower than its reader. Waveforms pile up before a reader that is slower.
+    """
+    most = 4 * processes
+    if work is not decode:
+        return most
+    waveform_bytes = max(4 * job.sample_rate_hz * job.max_seconds for job in jobs)
+    return max(1, min(most, int(DECODED_BYTES / waveform_bytes)))
 
 
 def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Work) -> Iterator[Extracted]:
@@ -194,7 +211,7 @@ def _extract_in_pool(jobs: Sequence[Job], processes: int, work: Work) -> Iterato
                 return pool.submit(work, job)
 
         try:
-            yield from in_order(jobs, 4 * processes, submit, concurrent.futures.Future.result)
+            yield from in_order(jobs, most_at_a_time(jobs, processes, work), submit, concurrent.futures.Future.result)
         finally:
             pool.shutdown(cancel_futures=True)
 

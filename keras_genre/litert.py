@@ -18,10 +18,18 @@ from keras_genre.errors import ExportError
 from keras_genre.exporting import cpu_twin, labels_text, saved_model_params
 from keras_genre.metrics import softmax
 from keras_genre.runs import load_model, read_run
-from keras_genre.saved_models import FEATURES, INPUTS, LABELS, PARAMS, PROBABILITIES, require_free
+from keras_genre.saved_models import (
+    FEATURES,
+    INPUTS,
+    LABELS,
+    LITERT_FILES,
+    NETWORK,
+    PARAMS,
+    PROBABILITIES,
+    require_free,
+)
 from keras_genre.verification import BFLOAT16_TOLERANCE, TOLERANCE, CleanProcess, plausible_frames
 
-NETWORK = "network.tflite"
 LOGITS = "logits"
 
 PROBE = Path(__file__).with_name("litert_probe.py")
@@ -41,7 +49,7 @@ def export_litert(run: Path, out: Path, *, replace: bool = False) -> str:
     out : Path
         The folder to write.
     replace : bool
-        Put it in the place of one that is there already.
+        Put it in the place of an earlier export that is there.
 
     Returns
     -------
@@ -53,9 +61,10 @@ def export_litert(run: Path, out: Path, *, replace: bool = False) -> str:
     RunError
         If the run cannot be read.
     ExportError
-        If `out` is there already, the network cannot be converted, or the file does not say what the run says.
+        If `out` is there already, or is to be replaced and holds more than an export; if the network cannot be
+        converted, or the file does not say what the run says.
     """
-    require_free(out, replace)
+    require_free(out, replace, LITERT_FILES)
     info = read_run(run)
     model = load_model(run)
     params = saved_model_params(info)

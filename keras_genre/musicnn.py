@@ -15,6 +15,7 @@ from pathlib import Path
 from keras_genre import cli, files
 from keras_genre.errors import ChecksumError, DownloadError
 from keras_genre.models import musicnn_weights
+from keras_genre.places import local_path
 
 REQUIREMENT = "musicnn==0.1.0"
 WHEEL = "musicnn-0.1.0-py3-none-any.whl"
@@ -34,11 +35,11 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.formatter_class = argparse.HelpFormatter
     parser.add_argument(
-        "--wheel", type=Path, metavar="FILE", help=f"{WHEEL} (default: pip downloads {REQUIREMENT}, 31 MB)"
+        "--wheel", type=local_path, metavar="FILE", help=f"{WHEEL} (default: pip downloads {REQUIREMENT}, 31 MB)"
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=local_path,
         default=musicnn_weights.EMBEDDED,
         metavar="FILE",
         help="archive to write (default: the package's own)",

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_genre.errors import KerasGenreError
+from keras_genre.errors import KerasGenreError, RunError
 from keras_genre.files import PARTIAL_PREFIX
 
 _ELSEWHERE = re.compile(r"([a-z][a-z0-9+.-]*)://.+")
@@ -139,7 +139,9 @@ def local_path(text: str) -> Path:
     """
     found = place(text)
     if isinstance(found, RemotePath):
-        raise argparse.ArgumentTypeError(f"{text} is not on this machine; write it here and copy it there")
+        raise argparse.ArgumentTypeError(
+            f"{text} is not on this machine, where it must be; copy it here, or there once written"
+        )
     return found
 
 
@@ -192,19 +194,37 @@ class RunFolder:
 def run_folder(home: Place) -> Iterator[RunFolder]:
     """Have a run folder at hand, wherever it belongs; at the end of the block all of it is there.
 
-    A run of this machine is its own folder. Of a run elsewhere, what is there is fetched into a temporary folder.
+    A run of this machine is its own folder. Of a run elsewhere, what is there is fetched into a temporary folder. An
+    error of this package ends the block, too: what was finished before it is not lost.
+
+    Raises
+    ------
+    RunError
+        If something is there that is no run.
     """
     if not isinstance(home, RemotePath):
         yield RunFolder(home, home)
         return
+    # Here, because runs are made of stores, and stores of places.
+    from keras_genre.runs import RUN
+
+    is_run = (home / RUN).is_file()
+    if not is_run and home.glob("*"):
+        # It may be a whole bucket.
+        raise RunError(f"{home}: is not empty and holds no run ({RUN} is missing); name a run, or a place for one")
     with tempfile.TemporaryDirectory(prefix="keras_genre-") as temporary:
         local = Path(temporary) / home.name
         local.mkdir()
-        if home.exists():
+        if is_run:
             home.fetch(local)
         folder = RunFolder(home, local)
         try:
             yield folder
         except KerasGenreError as error:
-            raise type(error)(str(error).replace(str(local), str(home))) from error
+            message = str(error).replace(str(local), str(home))
+            try:
+                folder.publish()
+            except OSError as lost:
+                message += f"; what was written before cannot be copied there ({lost.strerror})"
+            raise type(error)(message) from error
         folder.publish()

@@ -4,19 +4,21 @@ Command: `python -m keras_genre.predict FILE...`; takes files and folders.
 """
 
 import argparse
-import csv
-import io
+import contextlib
 import json
+import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from keras_genre import cli, files
+from keras_genre import cli
 from keras_genre.errors import AudioError, ParameterError
 from keras_genre.extract import Extracted, Job, LocalWorkers, decode
+from keras_genre.label_table import label_table, require_no_rows, rows_of
 from keras_genre.metrics import UNSURE_BELOW
+from keras_genre.places import local_path
 from keras_genre.progress import Progress
 from keras_genre.runs import read_run, require_audio_run
 from keras_genre.saved_models import SHIPPED, is_saved_model, read_saved_model, require_waveforms
@@ -29,10 +31,10 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = cli.parser("keras_genre.predict", "Label audio files with genres.")
     parser.formatter_class = argparse.HelpFormatter
-    parser.add_argument("files", nargs="+", metavar="FILE", help="audio files, and folders of them")
+    parser.add_argument("files", type=local_path, nargs="+", metavar="FILE", help="audio files, and folders of them")
     parser.add_argument(
         "--model",
-        type=Path,
+        type=local_path,
         metavar="RUN",
         default=SHIPPED,
         help="run folder, or a SavedModel of keras_genre.export: NAME/1, or NAME for its newest version (default: "
@@ -49,13 +51,28 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--timeline", action="store_true", help="show the course over time")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write file, genre and all probabilities to a CSV")
-    parser.add_argument("--max-seconds", type=float, default=3600.0, metavar="S", help="refuse longer files (3600)")
+    parser.add_argument(
+        "--csv",
+        type=local_path,
+        metavar="OUT",
+        help="write file, genre and all probabilities to a CSV, a row as soon as a file is done; one that is there "
+        "already is left alone, unless one of the next two says what to do with it",
+    )
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="label only the files that have no row in --csv yet")
+    existing.add_argument("--overwrite", action="store_true", help="start --csv anew, whatever it holds")
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        default=3600.0,
+        metavar="S",
+        help="refuse longer files (3600); the lower, the more files are decoded ahead",
+    )
     parser.add_argument("--jobs", type=int, metavar="N", help="processes that read files (default: one a core)")
     return parser
 
 
-def listed_files(names: Sequence[str]) -> tuple[list[Path], dict[Path, str]]:
+def listed_files(names: Sequence[Path]) -> tuple[list[Path], dict[Path, str]]:
     """Find the files that names stand for: a folder for the audio files in it, at any depth.
 
     Returns
@@ -69,7 +86,7 @@ def listed_files(names: Sequence[str]) -> tuple[list[Path], dict[Path, str]]:
 
     paths: list[Path] = []
     failures: dict[Path, str] = {}
-    for path in map(Path, names):
+    for path in names:
         if not path.is_dir():
             paths.append(path)
             continue
@@ -89,20 +106,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ParameterError("--top and --jobs must be at least 1")
     if not 0 <= options.unsure_below <= 1:
         raise ParameterError("--unsure-below must be a probability, from 0 to 1")
+    if not 0 < options.max_seconds < math.inf:
+        raise ParameterError(f"--max-seconds must be a positive number, not {options.max_seconds:g}")
+    if options.csv is None and (options.resume or options.overwrite):
+        raise ParameterError("--resume and --overwrite go with --csv OUT, the table to go on with or to replace")
+    if options.csv and not (options.resume or options.overwrite):
+        require_no_rows(options.csv)
     require_audio_model(options.model)
     paths, failures = listed_files(options.files)
     from keras_genre.prediction import open_predictor
 
     predictor = open_predictor(options.model)
-    results = predict_files(predictor, paths, failures, options)
-    if options.csv:
-        files.write_text(options.csv, results_csv(results, predictor.genres))
-    if options.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
-    failed = [result for result in results if "error" in result]
-    if failed and len(results) > 1:
-        cli.say(f"{len(failed)} of {len(results)} files failed")
+    require_room_for_a_window(options.max_seconds, predictor, options.model)
+    if options.resume:
+        done = set(rows_of(options.csv, predictor.genres))
+        wanted = [path for path in paths if str(path) not in done]
+        cli.say(f"{len(paths) - len(wanted)} of {len(paths)} files are in {options.csv} already")
+        paths = wanted
+    table = label_table(options.csv, predictor.genres, resume=options.resume) if options.csv else no_table()
+    shown = json_list() if options.json else lines_for_people(options.top, options.timeline)
+    results = contextlib.closing(predict_files(predictor, paths, failures, options))
+    failed = 0
+    with table as add_row, shown as show, results as each:
+        for result in each:
+            add_row(result)
+            show(result)
+            failed += "error" in result
+    if failed and len(paths) > 1:
+        cli.say(f"{failed} of {len(paths)} files failed")
     return cli.SOME_FAILED if failed else cli.DONE
+
+
+def require_room_for_a_window(max_seconds: float, predictor: "Predictor", model: Path) -> None:
+    """Refuse a limit that no file could keep which the model takes.
+
+    Raises
+    ------
+    ParameterError
+    """
+    window_seconds = predictor.minimum_samples / predictor.sample_rate_hz
+    if max_seconds < window_seconds:
+        raise ParameterError(
+            f"--max-seconds {max_seconds:g}: is below the window of {model}, which takes files of {window_seconds:.3f} "
+            "s and more"
+        )
 
 
 def require_audio_model(model: Path) -> None:
@@ -120,36 +167,35 @@ def require_audio_model(model: Path) -> None:
 
 def predict_files(
     predictor: "Predictor", paths: Sequence[Path], failures: dict[Path, str], options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """Classify files one after the other; print each result as it comes, unless JSON is wanted.
+) -> Generator[dict[str, Any]]:
+    """Classify files one after the other; say of each that fails why.
 
-    Returns
-    -------
-    list of dict
+    Yields
+    ------
+    dict
         For each file what `Prediction.to_json` gives, or `{"file", "error"}`.
     """
     rate = predictor.sample_rate_hz
     shortest = predictor.minimum_samples / rate
     jobs = [Job(path, str(path), rate, shortest, options.max_seconds) for path in paths if path not in failures]
-    results: list[dict[str, Any]] = []
     extracted = LocalWorkers(options.jobs or os.cpu_count() or 1).run(jobs, decode)
     with Progress(len(paths), "files") as progress:
-        for path in paths:
-            result: dict[str, Any]
+
+        def result_of(path: Path) -> dict[str, Any]:
+            # No longer than in here is a waveform in hand.
             if path in failures:
-                result = {"file": str(path), "error": failures[path]}
-            else:
-                found = next(extracted)
-                for warning in found.warnings:
-                    progress.say(f"warning: {warning}")
-                result = _result(predictor, str(path), found, options.unsure_below)
+                return {"file": str(path), "error": failures[path]}
+            found = next(extracted)
+            for warning in found.warnings:
+                progress.say(f"warning: {warning}")
+            return _result(predictor, str(path), found, options.unsure_below)
+
+        for path in paths:
+            result = result_of(path)
             progress.advance()
             if "error" in result:
                 progress.say(f"failed: {result['error']}")
-            elif not options.json:
-                print("\n".join(result_lines(result, options.top, options.timeline)), flush=True)
-            results.append(result)
-    return results
+            yield result
 
 
 def _result(predictor: "Predictor", file: str, found: Extracted, unsure_below: float) -> dict[str, Any]:
@@ -175,19 +221,41 @@ def result_lines(result: dict[str, Any], top: int, timeline: bool) -> list[str]:
     return lines
 
 
-def results_csv(results: Sequence[dict[str, Any]], genres: Sequence[str]) -> str:
-    """Return results as CSV text: file, genre, probability, unsure, error, then the probability of every genre."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["file", "genre", "probability", "unsure", "error", *genres])
-    for result in results:
-        if "error" in result:
-            writer.writerow([result["file"], "", "", "", result["error"], *[""] * len(genres)])
-        else:
-            shares = [f"{result['probabilities'][genre]:.6f}" for genre in genres]
-            sure = [f"{result['probability']:.6f}", int(result["unsure"]), ""]
-            writer.writerow([result["file"], result["genre"], *sure, *shares])
-    return buffer.getvalue()
+Show = Callable[[dict[str, Any]], None]
+
+
+@contextlib.contextmanager
+def no_table() -> Iterator[Show]:
+    """Do nothing with results."""
+    yield lambda result: None
+
+
+@contextlib.contextmanager
+def lines_for_people(top: int, timeline: bool) -> Iterator[Show]:
+    """Print `result_lines` of every result that is no failure."""
+
+    def show(result: dict[str, Any]) -> None:
+        if "error" not in result:
+            print("\n".join(result_lines(result, top, timeline)), flush=True)
+
+    yield show
+
+
+@contextlib.contextmanager
+def json_list() -> Iterator[Show]:
+    """Print results as a JSON list, each as it comes; the list is closed however the block ends."""
+    before = "["
+
+    def show(result: dict[str, Any]) -> None:
+        nonlocal before
+        text = json.dumps(result, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        print(f"{before}\n  {text}", end="", flush=True)
+        before = ","
+
+    try:
+        yield show
+    finally:
+        print("[]" if before == "[" else "\n]", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """From an audio file to its genre, with a trained run or with what was exported of one."""
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -153,15 +154,16 @@ class RunPredictor:
         self._scorer = ClipScorer(load_model(run))
         self._clock = Clock.of(self._front_end, self._scorer.window_frames)
         self.sample_rate_hz = self._front_end.sample_rate_hz
-        self.minimum_samples = self._front_end.samples_of(self._scorer.window_frames)
+        self.minimum_samples = max(1, self._front_end.samples_of(self._scorer.window_frames))
 
     def predict(self, file: str, extracted: Extracted) -> Prediction:
         """See `Predictor`."""
         assert extracted.waveform is not None
-        frames = waveform_to_frames(extracted.waveform, self._front_end, file)[:, : self._scorer.columns]
         length = self._scorer.window_frames
-        windows = [frames[start : start + length] for start in window_starts(len(frames), length)]
-        logits = self._scorer.windows(np.stack(windows)).astype(np.float64)
+        with memory_of(file):
+            frames = waveform_to_frames(extracted.waveform, self._front_end, file)[:, : self._scorer.columns]
+            windows = [frames[start : start + length] for start in window_starts(len(frames), length)]
+            logits = self._scorer.windows(np.stack(windows)).astype(np.float64)
         spans = self._clock.spans(len(frames), extracted.seconds)
         return prediction_of(file, self.genres, spans, softmax(logits.mean(axis=0)), softmax(logits))
 
@@ -195,11 +197,26 @@ class SavedModelPredictor:
         assert extracted.waveform is not None
         frames = self._first.frames_of(extracted.waveform.size, self.sample_rate_hz)
         try:
-            outputs = self._classify(**{INPUTS[WAVEFORM]: tf.constant(extracted.waveform[np.newaxis])})
+            with memory_of(file):
+                outputs = self._classify(**{INPUTS[WAVEFORM]: tf.constant(extracted.waveform[np.newaxis])})
         except tf.errors.InvalidArgumentError as error:
             raise AudioError(f"{file}: the model refuses it ({error.message.splitlines()[-1]})") from error
         clip, by_window = (outputs[name].numpy()[0] for name in (PROBABILITIES, WINDOW_PROBABILITIES))
         return prediction_of(file, self.genres, self._clock.spans(frames, extracted.seconds), clip, by_window)
+
+
+@contextlib.contextmanager
+def memory_of(file: str) -> Iterator[None]:
+    """Let a lack of memory be an error of the file that takes so much.
+
+    Raises
+    ------
+    AudioError
+    """
+    try:
+        yield
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        raise AudioError(f"{file}: too long for the memory of this machine; lower --max-seconds") from error
 
 
 def prediction_of(

@@ -11,9 +11,11 @@ NAME/1/                        a version; a server takes the one with the highes
 """
 
 import dataclasses
+import fnmatch
 import json
 import math
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from keras_genre import files
 from keras_genre.errors import ExportError, ParameterError, SavedModelError
@@ -28,6 +30,20 @@ LABELS, PARAMS = "labels.txt", "params.json"
 ASSETS = "assets"
 WARMUP = Path("assets.extra") / "tf_serving_warmup_requests"
 CHECKSUMS = Path("assets.extra") / "sha256.json"
+NETWORK = "network.tflite"
+"""What a LiteRT export has in the place of a graph."""
+
+SAVED_MODEL_FILES = (
+    GRAPH,
+    "fingerprint.pb",
+    "variables/variables.*",
+    f"{ASSETS}/{LABELS}",
+    f"{ASSETS}/{PARAMS}",
+    WARMUP.as_posix(),
+    CHECKSUMS.as_posix(),
+)
+LITERT_FILES = (NETWORK, LABELS, PARAMS)
+"""Patterns of all that an export may hold, by its format; the first is what makes it one."""
 
 WAVEFORM, FEATURES, ENCODED, EMBEDDINGS = "serving_default", "features", "encoded", "embeddings"
 """Names of the signatures."""
@@ -75,10 +91,10 @@ class MemberParams:
         return self.front_end.frames_of(resampled_samples(samples, sample_rate_hz, self.front_end.sample_rate_hz))
 
     def samples_of(self, frames: int, sample_rate_hz: int) -> int:
-        """Return the least number of samples at a rate that gives so many frames."""
+        """Return the least number of samples at a rate, one at least, that gives so many frames."""
         assert self.front_end is not None
         wanted, rate = self.front_end.samples_of(frames), self.front_end.sample_rate_hz
-        least = max(0, (wanted - 1) * sample_rate_hz // rate)
+        least = max(1, (wanted - 1) * sample_rate_hz // rate)
         while resampled_samples(least, sample_rate_hz, rate) < wanted:
             least += 1
         return least
@@ -267,14 +283,40 @@ def require_waveforms(path: Path, params: SavedModelParams) -> None:
         )
 
 
-def require_free(out: Path, replace: bool) -> None:
-    """Refuse a destination that exists, unless it is to be replaced.
+def require_free(out: Path, replace: bool, expected: Sequence[str] = SAVED_MODEL_FILES) -> None:
+    """Refuse a destination that exists, unless it is to be replaced and holds an export and nothing else.
+
+    Parameters
+    ----------
+    out : Path
+    replace : bool
+        Let it be an earlier export, or an empty folder.
+    expected : sequence of str
+        `SAVED_MODEL_FILES` or `LITERT_FILES`.
 
     Raises
     ------
     ExportError
     """
-    if out.exists() and not replace:
+    if not out.exists():
+        return
+    if not replace:
         raise ExportError(
             f"{out}: exists already; choose another one, of a version the next number, or give --overwrite"
         )
+    if not out.is_dir():
+        raise ExportError(f"{out}: is a file, not an earlier export, and is not replaced; choose another one")
+    for path in sorted(out.rglob("*")):
+        inside = path.relative_to(out).as_posix()
+        is_expected = any(
+            any(folder.as_posix() == inside for folder in PurePosixPath(pattern).parents)
+            if path.is_dir()
+            else fnmatch.fnmatchcase(inside, pattern)
+            for pattern in expected
+        )
+        if not is_expected:
+            raise ExportError(
+                f"{out}: is not replaced, as it holds {inside}, which no export wrote; choose another one"
+            )
+    if any(out.iterdir()) and not (out / expected[0]).is_file():
+        raise ExportError(f"{out}: is not replaced, as it is no earlier export ({expected[0]} is missing)")

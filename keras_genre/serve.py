@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from keras_genre import cli, saved_models
 from keras_genre.errors import ParameterError, ServingError
+from keras_genre.places import local_path
 from keras_genre.serving.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = cli.parser("keras_genre.serve", "Serve a SavedModel over HTTP.")
     parser.add_argument(
         "--model",
-        type=Path,
+        type=local_path,
         default=saved_models.SHIPPED,
         metavar="FOLDER",
         help=f"folder of version folders: saved_models/NAME (default: saved_models/{saved_models.SHIPPED.name}, which "

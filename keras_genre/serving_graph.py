@@ -3,7 +3,7 @@
 It repeats the arithmetic of `keras_genre.prediction`: frames of the whole clip, windows one after the other and the
 last one ending with the clip, logits of each window, their mean, softmax. Of several networks the clip's logits are
 averaged, and so are those of a window of the first with what the others say of it, or of those of their own windows
-that overlap with it.
+that overlap with it, or are nearest to it where none does.
 """
 
 from collections.abc import Callable, Sequence
@@ -240,11 +240,16 @@ def _probabilities(clip: tf.Tensor, windows: tf.Tensor) -> Outputs:
 
 
 def _shares(spans: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """Return how much of every span (windows, 2) each of the others (others, 2) covers, as shares of 1 a row."""
+    """Return how much of every span (windows, 2) each of the others (others, 2) covers, as shares of 1 a row.
+
+    A span that none covers goes to the nearest of them.
+    """
     begin = tf.maximum(spans[:, tf.newaxis, 0], others[:, 0])
     end = tf.minimum(spans[:, tf.newaxis, 1], others[:, 1])
     overlap = tf.maximum(end - begin, 0.0)
-    return overlap / tf.reduce_sum(overlap, axis=1, keepdims=True)
+    covered = tf.reduce_sum(overlap, axis=1, keepdims=True)
+    nearest = tf.one_hot(tf.argmin(begin - end, axis=1), tf.shape(others)[0], dtype=overlap.dtype)
+    return tf.where(covered > 0, tf.math.divide_no_nan(overlap, covered), nearest)
 
 
 def _finite(waveform: tf.Tensor) -> tf.Tensor:

@@ -630,7 +630,7 @@ def make_parser() -> argparse.ArgumentParser:
             "data_{train,validation,test}_{input,target}.npy. FILE.json ...: mapping, mfcc, labels; one for each split."
         ),
     )
-    take.add_argument("sources", type=Path, nargs="+", metavar="SOURCE")
+    take.add_argument("sources", type=local_path, nargs="+", metavar="SOURCE")
     take.add_argument("--out", type=local_path, required=True, metavar="STORE")
     take.add_argument("--genres", metavar="A,B,...", help="names of the labels 0, 1, ... where the file has none")
     take.add_argument("--features", metavar="KIND", help="what the features are; a name of your own for other kinds")
@@ -647,8 +647,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_split_options(take)
 
     give = commands.add_parser("export", help="write a store's features as NumPy or JSON files")
-    give.add_argument("store", type=Path)
-    give.add_argument("--out", type=Path, required=True, metavar="FILE.npz|FILE.json|FOLDER")
+    give.add_argument("store", type=place)
+    give.add_argument("--out", type=local_path, required=True, metavar="FILE.npz|FILE.json|FOLDER")
     give.add_argument("--split", choices=SPLITS, help="only these clips; a JSON file holds one split")
     give.add_argument("--window-frames", type=int, metavar="N", help="length of .npy inputs (128), JSON segments (259)")
     return parser

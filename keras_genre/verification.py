@@ -339,9 +339,7 @@ class _Runs:
         windows, _ = answers[0]
         clip = sum(logits.mean(axis=0) for logits, _ in answers)
         for span, (logits, _) in zip(spans[1:], answers[1:], strict=True):
-            overlaps = np.minimum.outer(spans[0][1], span[1]) - np.maximum.outer(spans[0][0], span[0])
-            shares = np.maximum(overlaps, 0)
-            windows = windows + shares / shares.sum(axis=1, keepdims=True) @ logits
+            windows = windows + _shares(spans[0], span) @ logits
         return _outputs(clip, windows, len(self._params.members) * self._params.temperature)
 
 
@@ -350,6 +348,15 @@ def _spans(member: MemberParams, starts: np.ndarray) -> tuple[np.ndarray, np.nda
     assert member.front_end is not None
     begin = starts * member.front_end.hop_seconds
     return begin, begin + member.front_end.window_seconds(member.window_frames)
+
+
+def _shares(spans: tuple[np.ndarray, np.ndarray], others: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return how much of every span each of the others covers, as shares of 1 a row; if none does, of the nearest."""
+    overlaps = np.minimum.outer(spans[1], others[1]) - np.maximum.outer(spans[0], others[0])
+    shares = np.maximum(overlaps, 0)
+    alone = np.flatnonzero(shares.sum(axis=1) == 0)
+    shares[alone, overlaps[alone].argmax(axis=1)] = 1
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def _audio_requests(

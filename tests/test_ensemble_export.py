@@ -143,6 +143,24 @@ def sharpened(probabilities):
     return softmax(2 * np.log(probabilities.numpy()))
 
 
+def test_a_window_that_no_window_of_another_overlaps_is_averaged_with_the_nearest(runs, tmp_path):
+    rate, seconds = 22050, 13.5
+    short = make_untrained_run(tmp_path / "short", toy_params(features="spectral33", window_frames=32))
+    tags, out = runs[0], tmp_path / "both" / "1"
+    # Of clips of 13.5 s the last window of 0.7 s begins after the last one of the tags ends; of 13.9 s it does not.
+    checks = Checks(seconds=(13.5, 13.9), batch_size=1, against_librosa=False)
+    assert export_saved_model([short, tags], out, checks=checks).difference <= 1e-5
+    music = made_up_clips(round(seconds * rate), rate)["music"]
+    found = tf.saved_model.load(str(out)).signatures["serving_default"](waveform=tf.constant(music[np.newaxis]))
+    soundfile.write(tmp_path / "song.wav", music, rate, subtype="FLOAT")
+    (*_, last), (*_, nearest) = (
+        probabilities_of(RunPredictor(run), tmp_path / "song.wav")[1].windows for run in (short, tags)
+    )
+    assert last[0] > nearest[1]
+    mean = np.mean([np.log(list(window[2].values())) for window in (last, nearest)], axis=0)
+    np.testing.assert_allclose(found["window_probabilities"][0, -1], softmax(mean), atol=2e-3)
+
+
 def test_the_server_reads_the_same_windows_of_it(version, song):
     loaded = tf.saved_model.load(str(version)).signatures["serving_default"]
     signature = Signature(

@@ -279,10 +279,58 @@ def test_a_version_that_exists_is_replaced_by_wish_only_and_by_a_good_one_only(e
         export_saved_model(broken, version, replace=True, checks=FEW)
     assert files.sha256_of(version / "saved_model.pb") == before
     assert [path.name for path in version.parent.iterdir()] == ["1"]
-    (version / "old").write_text("")
+    (version / "saved_model.pb").write_bytes(b"old")
     export_saved_model(exported.run, version, replace=True, checks=FEW)
-    assert not (version / "old").exists()
+    assert (version / "saved_model.pb").stat().st_size > 3
     assert [path.name for path in version.parent.iterdir()] == ["1"]
+
+
+LITERT = ["--format", "litert"]
+
+
+@pytest.mark.parametrize(
+    ("files", "flags", "words"),
+    [
+        (["other.txt"], LITERT, "holds other.txt, which no export wrote"),
+        (["network.tflite", "labels.txt", "params.json", "notes/mine.txt"], LITERT, "holds notes,"),
+        (["labels.txt"], LITERT, "is no earlier export (network.tflite is missing)"),
+        (["saved_model.pb", "assets/labels.txt"], LITERT, "holds assets,"),
+        (["photo.jpg"], [], "holds photo.jpg,"),
+        (["saved_model.pb", "assets/labels.txt", "assets/vocabulary.txt"], [], "holds assets/vocabulary.txt,"),
+        (["saved_model.pb", "variables/variables.index", "assets.extra/old/1"], [], "holds assets.extra/old,"),
+        (["assets/labels.txt"], [], "is no earlier export (saved_model.pb is missing)"),
+        (["network.tflite", "labels.txt", "params.json"], [], "holds labels.txt,"),
+    ],
+)
+def test_overwriting_replaces_no_folder_that_holds_anything_but_an_export(
+    exported, tmp_path, files, flags, words, capsys
+):
+    out = tmp_path / "1"
+    for file in files:
+        (out / file).parent.mkdir(parents=True, exist_ok=True)
+        (out / file).write_text("mine")
+    assert keras_genre(["export", str(exported.run), *flags, "--out", str(out), "--overwrite"]) == 1
+    assert f"error: {out}: is not replaced, as it {words}" in capsys.readouterr().err
+    assert all((out / file).read_text() == "mine" for file in files)
+
+
+def test_overwriting_replaces_no_file(exported, tmp_path, capsys):
+    (tmp_path / "1").write_text("mine")
+    assert keras_genre(["export", str(exported.run), "--out", str(tmp_path / "1"), "--overwrite"]) == 1
+    assert f"{tmp_path / '1'}: is a file" in capsys.readouterr().err
+    assert (tmp_path / "1").read_text() == "mine"
+
+
+@pytest.mark.parametrize("features", ["mfcc13", "spectral33"])
+def test_a_window_of_one_frame_takes_a_sample_at_least(features, tmp_path):
+    params = toy_params(features=features, window_frames=1)
+    run = make_untrained_run(tmp_path / "run", params)
+    export_saved_model(run, tmp_path / "1", checks=dataclasses.replace(FEW, against_librosa=True))
+    assert read_saved_model(tmp_path / "1").minimum_samples == 1
+    loaded = tf.saved_model.load(str(tmp_path / "1"))
+    assert ask(loaded, "serving_default", np.ones((1, 1), np.float32))["window_probabilities"].shape == (1, 1, 3)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least 1 sample"):
+        ask(loaded, "serving_default", np.ones((1, 0), np.float32))
 
 
 @pytest.mark.parametrize(

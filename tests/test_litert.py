@@ -50,6 +50,9 @@ def test_the_command_writes_network_labels_and_parameters(tmp_path, capsys):
     assert json.loads((out / "params.json").read_text())["window_frames"] == 16
     assert keras_genre(["export", str(run), "--format", "litert", "--out", str(out)]) == 1
     assert "exists already" in capsys.readouterr().err
+    (out / "labels.txt").write_text("old")
+    assert keras_genre(["export", str(run), "--format", "litert", "--out", str(out), "--overwrite"]) == 0
+    assert (out / "labels.txt").read_text().splitlines() == list(GENRES)
 
 
 def test_a_file_of_another_network_is_found_out(tmp_path):

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from toys import make_toy_store
 
-from keras_genre import evaluate, precompute, store, train
-from keras_genre.errors import RunError, StoreError
+import keras_genre.datasets.__main__ as datasets
+from keras_genre import evaluate, export, musicnn, precompute, predict, serve, store, train
+from keras_genre.errors import ExportError, RunError, StoreError
 from keras_genre.places import RemotePath, local_path, place, run_folder
 from keras_genre.runs import load_model, read_history, read_run
 from keras_genre.store import open_store, validate_store
@@ -94,6 +95,38 @@ def test_an_interrupted_run_has_its_finished_epochs_there_and_no_half_file(bucke
     assert not run.path.exists()
 
 
+def test_what_was_finished_before_an_error_is_there(local, bucket):
+    upload(local / "run", bucket / "run")
+    with pytest.raises(ExportError, match="its export is wrong"), run_folder(bucket / "run") as run:
+        (run.path / "report.json").write_text("written before the export")
+        (run.path / ".partial-1").mkdir()
+        (run.path / ".partial-1" / "saved_model.pb").write_bytes(b"half")
+        raise ExportError("its export is wrong")
+    assert (bucket / "run" / "report.json").read_bytes() == b"written before the export"
+    assert not (bucket / "run" / ".partial-1").exists()
+
+
+def test_an_error_is_said_where_nothing_can_be_copied_there_any_more(bucket, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    lost = pytest.raises(ExportError, match="wrong; what was written before cannot be copied")
+    with lost, run_folder(bucket / "run") as run:
+        (run.path / "report.json").write_text("written before the export")
+        (bucket / "run").store(tmp_path / "file")
+        raise ExportError("wrong")
+
+
+def test_a_place_above_runs_is_refused_before_anything_is_copied(local, bucket, capsys, monkeypatch):
+    upload(local / "run", bucket / "runs" / "one")
+    monkeypatch.setattr(RemotePath, "fetch", lambda *_: pytest.fail("copies"))
+    for above, inside in ((bucket / "runs", "one"), (bucket, "runs")):
+        words = f"error: {above}: is not empty and holds no run (run.json is missing)"
+        assert evaluate.main([str(above)]) == 1
+        assert words in capsys.readouterr().err
+        assert run_train(local / "store", above) == 1
+        assert words in capsys.readouterr().err
+        assert [path.name for path in above.glob("*")] == [inside]
+
+
 def test_errors_name_the_place_there_not_the_copy_here(local, bucket, capsys):
     data = upload(local / "store", bucket / "store")
     upload(local / "run", bucket / "run")
@@ -137,15 +170,52 @@ def test_what_is_not_there_or_cannot_be_reached_is_said_in_a_line(bucket, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
-def test_what_needs_locks_and_renames_is_refused_elsewhere(tmp_path, capsys):
-    for words in (
-        [precompute.main, "music", "--out", "gs://bucket/store"],
-        [store.main, "import", "features.npz", "--out", "gs://bucket/store"],
-    ):
-        with pytest.raises(SystemExit) as end:
-            words[0](words[1:])
-        assert end.value.code == 2
-        assert "--out: gs://bucket/store is not on this machine" in capsys.readouterr().err
+THERE = "gs://bucket/there"
+
+
+@pytest.mark.parametrize(
+    ("command", "flags"),
+    [
+        (precompute, ["music", "--out", THERE]),
+        (precompute, ["music", "--out", "store", "--split-list", THERE]),
+        (precompute, ["music", "--out", "store", "--groups", THERE]),
+        (store, ["import", "features.npz", "--out", THERE]),
+        (store, ["import", THERE, "--out", "store"]),
+        (store, ["export", "store", "--out", THERE]),
+        (train, ["--split-list", THERE]),
+        (predict, ["song.mp3", "--csv", THERE]),
+        (predict, ["song.mp3", "--model", THERE]),
+        (predict, [THERE]),
+        (export, ["run", "--out", f"{THERE}/1"]),
+        (export, ["run", "--out", THERE, "--format", "litert"]),
+        (export, [THERE, "--out", "models/1"]),
+        (serve, ["--model", THERE]),
+        (datasets, ["download", "gtzan", "--out", THERE]),
+        (datasets, ["validate", "gtzan", THERE]),
+        (musicnn, ["--wheel", THERE]),
+        (musicnn, ["--out", THERE]),
+        (search, ["--out", THERE]),
+        (search, ["--out", "search", "--space", THERE]),
+    ],
+)
+def test_what_must_be_on_this_machine_is_refused_elsewhere(command, flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        command.main(flags)
+    assert end.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f": {THERE}" in said
+    assert "is not on this machine" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_elsewhere_is_exported_as_one_here(local, bucket, tmp_path):
+    data = upload(local / "store", bucket / "store")
+    for name, source in (("there", data), ("here", local / "store")):
+        assert store.main(["export", str(source), "--out", str(tmp_path / f"{name}.npz")]) == 0
+    there, here = (np.load(tmp_path / f"{name}.npz") for name in ("there", "here"))
+    assert set(there) == set(here)
+    assert all((there[key] == here[key]).all() for key in here)
 
 
 def test_paths_of_this_machine_stay_paths(tmp_path):

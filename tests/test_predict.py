@@ -5,21 +5,27 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+import tensorflow as tf
 from toys import make_toy_store, toy_params
 
 from keras_genre import audio
-from keras_genre.errors import RunError, SavedModelError
+from keras_genre.errors import AudioError, RunError, SavedModelError
+from keras_genre.extract import DECODED_BYTES, Extracted, Job, decode, extract, most_at_a_time
 from keras_genre.features.reference import waveform_to_frames
+from keras_genre.label_table import row_of
 from keras_genre.metrics import softmax
 from keras_genre.params import FrontEndParams
 from keras_genre.pipeline import window_starts
-from keras_genre.predict import main, require_audio_model, result_lines, results_csv
+from keras_genre.predict import json_list, main, require_audio_model, result_lines
 from keras_genre.prediction import open_predictor
 from keras_genre.runs import load_model
 from keras_genre.store import StoreHeader
@@ -132,8 +138,7 @@ def test_an_unsure_answer_is_called_so(unsure, ending):
     result = {"file": "a.wav", "genre": "polka", "probability": 0.45, "probabilities": shares, "windows": []}
     (line,) = result_lines(result | {"unsure": unsure}, top=1, timeline=False)
     assert line.endswith(ending)
-    (row,) = csv.DictReader(io.StringIO(results_csv([result | {"unsure": unsure}], list(shares))))
-    assert row["unsure"] == str(int(unsure))
+    assert next(csv.reader([row_of(result | {"unsure": unsure}, list(shares)).decode()]))[3] == str(int(unsure))
 
 
 def test_json_is_the_mean_of_the_windows_logits_over_the_whole_file(run, encode, tmp_path):
@@ -158,6 +163,147 @@ def test_json_is_the_mean_of_the_windows_logits_over_the_whole_file(run, encode,
     assert first["probability"] == max(first["probabilities"].values())
     for window, row in zip(first["windows"], softmax(logits), strict=True):
         assert list(window["probabilities"].values()) == pytest.approx(row.tolist(), abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory, encode):
+    """Files whose timelines together are longer than the shortest pipe, and one that is none."""
+    folder = tmp_path_factory.mktemp("album")
+    for number in range(12):
+        content = encode("WAV", "PCM_16", 8000, 1, seconds=12.0)
+        (folder / f'{number:02d}, "take\n{number}".wav').write_bytes(content)
+    (folder / "04.mp3").write_bytes(b"no audio at all" * 100)
+    return folder
+
+
+def label(run, album, table, *flags):
+    return main([str(album), "--model", str(run), "--jobs", "1", "--csv", str(table), *flags])
+
+
+@pytest.fixture(scope="module")
+def whole_table(run, album, tmp_path_factory):
+    table = tmp_path_factory.mktemp("tables") / "in" / "whole.csv"
+    assert label(run, album, table) == 1
+    return table.read_bytes()
+
+
+def rows_in(content):
+    return list(csv.reader(io.StringIO(content.decode(), newline="")))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_what_was_labelled_before_an_interruption_is_there_and_resume_goes_on(
+    run, album, whole_table, tmp_path, number, capsys
+):
+    table = tmp_path / "labels.csv"
+    command = [sys.executable, "-m", "keras_genre.predict", "--model", run, album, "--csv", table, "--timeline"]
+    # Nobody reads what it prints, so it cannot come to the end before it gets the signal.
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pipesize=4096) as process:
+        while process.poll() is None and (not table.exists() or table.read_bytes().count(b"\n") < 4):
+            time.sleep(0.1)
+        process.send_signal(number)
+        process.communicate()
+    assert process.returncode == {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[number]
+    left = table.read_bytes()
+    assert 2 <= len(rows_in(left)) < len(rows_in(whole_table))
+    assert whole_table.startswith(left)
+
+    # What an unlucky moment or a full disk may leave of a row.
+    table.write_bytes(whole_table[: len(left) + 9])
+    assert label(run, album, table) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert table.read_bytes() == whole_table[: len(left) + 9]
+    label(run, album, table, "--resume")
+    assert table.read_bytes() == whole_table
+    assert f"{len(rows_in(left)) - 1} of 13 files are in {table} already" in capsys.readouterr().err
+    assert label(run, album, table, "--resume") == 0
+    assert table.read_bytes() == whole_table
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("flags", [[], ["--resume"]])
+@pytest.mark.parametrize("content", ["my notes", "my notes\n", "file,genre\na.wav,polka\n"])
+def test_a_file_that_is_no_table_of_the_model_is_left_alone(run, album, tmp_path, flags, content, capsys):
+    (tmp_path / "notes").write_text(content)
+    assert label(run, album, tmp_path / "notes", *flags) == 2
+    assert f"error: --csv {tmp_path / 'notes'}: is" in capsys.readouterr().err
+    assert (tmp_path / "notes").read_text() == content
+
+
+@pytest.mark.parametrize("content", [None, "", "file,genre,probability,unsure,error,bebop,polka,zydeco\n"])
+def test_a_table_without_a_row_is_begun_anew_and_any_other_by_wish(run, tmp_path, encode, content, capsys):
+    (tmp_path / "a.wav").write_bytes(encode("WAV", "PCM_16"))
+    table = tmp_path / "labels.csv"
+    if content is not None:
+        table.write_text(content)
+    assert label(run, tmp_path, table) == 0
+    rows = rows_in(table.read_bytes())
+    assert [row[0] for row in rows] == ["file", str(tmp_path / "a.wav")]
+    assert label(run, tmp_path, table, "--overwrite") == 0
+    assert rows_in(table.read_bytes()) == rows
+    (tmp_path / "folder").mkdir()
+    capsys.readouterr()
+    assert label(run, tmp_path, tmp_path / "folder") == 1
+    captured = capsys.readouterr()
+    assert f"error: {tmp_path / 'folder'}: Is a directory" in captured.err
+    assert captured.out == ""
+
+
+def test_a_list_that_is_cut_short_is_json_of_what_there_was(capsys):
+    with pytest.raises(KeyboardInterrupt), json_list() as show:
+        show({"file": "a\nb\u2028.wav", "windows": [1, 2]})
+        show({"file": "c", "windows": []})
+        raise KeyboardInterrupt
+    results = [{"file": "a\nb\u2028.wav", "windows": [1, 2]}, {"file": "c", "windows": []}]
+    assert capsys.readouterr().out == json.dumps(results, indent=2, ensure_ascii=False) + "\n"
+    with json_list():
+        pass
+    assert capsys.readouterr().out == "[]\n"
+
+
+def test_decoded_files_that_wait_take_no_more_memory_than_is_set_aside():
+    def jobs(max_seconds):
+        return [Job(Path("a.wav"), "a.wav", 22050, 1.0, max_seconds)] * 100
+
+    for max_seconds in (3600.0, 1800.0, 600.0, 30.0):
+        most = most_at_a_time(jobs(max_seconds), 16, decode)
+        assert most * max_seconds * 22050 * 4 <= DECODED_BYTES
+    assert most_at_a_time(jobs(30.0), 16, decode) == most_at_a_time(jobs(3600.0), 16, extract) == 64
+    assert most_at_a_time(jobs(1e6), 16, decode) == 1
+
+
+def test_a_file_that_takes_more_memory_than_there_is_fails_alone(run, exported, tmp_path):
+    # A waveform of more bytes than there are addresses, as one sample that stands for all.
+    endless = Extracted(waveform=np.broadcast_to(np.float32(0.1), 1 << 50), seconds=1.0)
+    with pytest.raises(AudioError, match=r"a\.wav: too long for the memory of this machine; lower --max-seconds"):
+        open_predictor(run).predict("a.wav", endless)
+
+    class Greedy(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((None, None), tf.float32, "waveform")])
+        def call(self, waveform):
+            return {"probabilities": tf.reduce_sum(tf.random.uniform([tf.size(waveform, tf.int64) * 2**34]))}
+
+    shutil.copytree(exported.version, tmp_path / "1")
+    (tmp_path / "1" / "assets.extra" / "sha256.json").unlink()
+    greedy = Greedy()
+    tf.saved_model.save(greedy, str(tmp_path / "greedy"), greedy.call)
+    shutil.copy(tmp_path / "greedy" / "saved_model.pb", tmp_path / "1")
+    with pytest.raises(AudioError, match=r"a\.wav: too long for the memory of this machine; lower --max-seconds"):
+        open_predictor(tmp_path / "1").predict("a.wav", Extracted(waveform=np.zeros(30000, np.float32), seconds=1.0))
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--max-seconds", "0.2"], "--max-seconds 0.2: is below the window of {model}, which takes files of 0.348 s"),
+        (["--max-seconds", "0"], "--max-seconds must be a positive number"),
+        (["--max-seconds", "nan"], "--max-seconds must be a positive number"),
+        (["--resume"], "--resume and --overwrite go with --csv"),
+    ],
+)
+def test_flags_that_cannot_work_are_named(run, flags, words, capsys):
+    assert main(["a.wav", "--model", str(run), *flags]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {words.format(model=run)}")
 
 
 def test_folders_are_searched_and_what_is_no_audio_in_them_passed_over(run, encode, tmp_path):

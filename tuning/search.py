@@ -10,7 +10,6 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_genre import cli, files
 from keras_genre.clips import Clip
@@ -18,7 +17,7 @@ from keras_genre.datasets.options import add_split_options, apply_split_options
 from keras_genre.errors import ParameterError, SearchError
 from keras_genre.models.presets import DEFAULT_PRESET, preset
 from keras_genre.params import TrainParams, with_values
-from keras_genre.places import place
+from keras_genre.places import local_path, place
 from keras_genre.train import EMBEDDED_DATA
 from tuning.data import feature_stores
 from tuning.plan import OBJECTIVES, TUNERS, Method, SearchPlan, make_search_plan
@@ -34,7 +33,9 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command."""
     parser = cli.parser("tuning.search", "Search the hyperparameters of a network; the test clips have no part in it.")
     parser.formatter_class = argparse.HelpFormatter
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="search folder; goes on with one there")
+    parser.add_argument(
+        "--out", type=local_path, required=True, metavar="DIR", help="search folder; goes on with one there"
+    )
     parser.add_argument("--preset", default=DEFAULT_PRESET, metavar="P", help="network and recipe (lstm_optim)")
     parser.add_argument("--data", type=place, default=EMBEDDED_DATA, metavar="STORE", help="(the embedded one)")
     parser.add_argument("--tuner", choices=TUNERS, default="random", help="(random)")
@@ -56,7 +57,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--factor", type=int, default=3, metavar="N", help="of Hyperband: one trial in N goes on (3)")
     parser.add_argument("--epochs", type=int, metavar="N", help="whole budget of a trial (the preset's)")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="as for keras_genre.train")
-    parser.add_argument("--space", type=Path, metavar="FILE", help="JSON: what varies, in place of the default ranges")
+    parser.add_argument(
+        "--space", type=local_path, metavar="FILE", help="JSON: what varies, in place of the default ranges"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the space and what a search would do")
     add_split_options(parser)
     end = parser.add_argument_group("the end of a search")

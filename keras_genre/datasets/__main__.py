@@ -7,11 +7,11 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_genre import cli
 from keras_genre.datasets.catalogue import CATALOGUE
 from keras_genre.errors import ParameterError
+from keras_genre.places import local_path
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -34,7 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="where to get it: the address of an archive, or of a folder that has the archives under their own names; "
         "may be given several times",
     )
-    get.add_argument("--out", type=Path, metavar="FOLDER", help="default: data/NAME in the repository")
+    get.add_argument("--out", type=local_path, metavar="FOLDER", help="default: data/NAME in the repository")
     get.add_argument(
         "--timeout", type=float, default=30.0, metavar="S", help="seconds to wait for an answer or its next bytes (30)"
     )
@@ -46,7 +46,9 @@ def make_parser() -> argparse.ArgumentParser:
         "there are no faults but those that the published data set is known for.",
     )
     check.add_argument("name", choices=sorted(CATALOGUE))
-    check.add_argument("folder", type=Path, nargs="?", metavar="FOLDER", help="default: data/NAME in the repository")
+    check.add_argument(
+        "folder", type=local_path, nargs="?", metavar="FOLDER", help="default: data/NAME in the repository"
+    )
     check.add_argument("--json", action="store_true", help="print the findings as JSON")
     check.add_argument("--jobs", type=int, metavar="N", help="threads that decode (default: one a core)")
     return parser

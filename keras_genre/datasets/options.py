@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 from keras_genre.augmentation import copies_follow, originals
 from keras_genre.clips import Clip
@@ -11,6 +10,7 @@ from keras_genre.datasets import splits
 from keras_genre.datasets.index import add_groups
 from keras_genre.datasets.lists import FAULT_FILTERED, PUBLISHED, SplitList, find_list, groups_of, list_of
 from keras_genre.errors import ParameterError
+from keras_genre.places import local_path
 
 DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
 
@@ -20,10 +20,10 @@ def add_split_options(parser: argparse.ArgumentParser, *, folds: bool = False) -
     group = parser.add_argument_group(
         f"split (default: what the data bring; of GTZAN {FAULT_FILTERED.name}; else 0.6 0.2 0.2 by genre and group)"
     )
-    group.add_argument("--groups", type=Path, metavar="CSV", help="artist groups: columns track, group")
+    group.add_argument("--groups", type=local_path, metavar="CSV", help="artist groups: columns track, group")
     group.add_argument(
         "--split-list",
-        type=Path,
+        type=local_path,
         metavar="LIST",
         help=f"split to use: a CSV file (columns track, split; or track, fold), or one of {', '.join(PUBLISHED)}",
     )
