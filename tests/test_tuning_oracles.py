@@ -7,6 +7,7 @@ import pytest
 from keras_genre.errors import SearchError
 from keras_genre.models.presets import preset
 from tuning.oracles import FAILURES_IN_A_ROW, LOSSES_OF_A_TRIAL, make_oracle
+from tuning.records import TrialRecord, best_first
 from tuning.space import Conditions, make_space
 
 RANGES = {
@@ -162,6 +163,18 @@ def test_failure_after_failure_ends_the_search_with_the_last_reason(tmp_path):
         oracle.end_trial(trial)
     with pytest.raises(SearchError, match=rf"the loss is nan \({FAILURES_IN_A_ROW - 1}\)"):
         oracle.check_failures()
+
+
+def test_of_equal_trials_the_one_that_began_first_is_the_best_whichever_ended_first(tmp_path):
+    oracle = an_oracle(tmp_path)
+    for trial in reversed([oracle.create_trial(f"worker{number}") for number in range(3)]):
+        oracle.update_trial(trial.trial_id, {"val_accuracy": 0.5})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert oracle.end_order == ["02", "01", "00"]
+    assert oracle.best().trial_id == "00"
+    ranked = best_first([TrialRecord(each, {}, oracle.trials[each].score, "", {}) for each in oracle.end_order])
+    assert ranked[0].trial == oracle.best().trial_id
 
 
 def test_seed_0_is_a_seed(tmp_path):

@@ -98,9 +98,9 @@ class Lasting(keras_tuner.Oracle):
         return super().get_state() | {"trials": trials, "losses": self.losses}
 
     def best(self) -> Trial | None:
-        """Return the best trial so far; of equal ones the first."""
+        """Return the best trial so far; of equal ones the one that began first."""
         done = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
-        return max(done, key=lambda trial: trial.score, default=None)
+        return min(done, key=lambda trial: (-trial.score, int(trial.trial_id)), default=None)
 
     @synchronized
     def create_trial(self, tuner_id: str) -> Trial:

@@ -76,5 +76,8 @@ def _record(out: Path, space: Space, state: dict[str, Any]) -> TrialRecord:
 
 
 def best_first(trials: list[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials that succeeded, the best first; of equal ones the earlier."""
-    return sorted((trial for trial in trials if trial.succeeded), key=lambda trial: -trial.objective)
+    """Return the trials that succeeded, the best first; of equal ones the one that began first."""
+    # Not the one that ended first: with several workers that would be a matter of time.
+    return sorted(
+        (trial for trial in trials if trial.succeeded), key=lambda trial: (-trial.objective, int(trial.trial))
+    )
