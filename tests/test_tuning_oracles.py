@@ -165,6 +165,31 @@ def test_failure_after_failure_ends_the_search_with_the_last_reason(tmp_path):
         oracle.check_failures()
 
 
+def test_a_search_that_was_given_up_may_be_gone_on_with_until_as_many_fail_again(tmp_path):
+    fail(an_oracle(tmp_path), FAILURES_IN_A_ROW)
+    again = an_oracle(tmp_path)
+    for _ in range(FAILURES_IN_A_ROW):
+        again.check_failures()
+        fail(again, 1)
+    with pytest.raises(SearchError, match="trial 09 of: no luck"):
+        again.check_failures()
+    # A process that takes over in between forgets none.
+    once_more = an_oracle(tmp_path)
+    fail(once_more, 1)
+    once_more = an_oracle(tmp_path, trials=20)
+    fail(once_more, FAILURES_IN_A_ROW - 1)
+    with pytest.raises(SearchError, match=f"the last {FAILURES_IN_A_ROW} trials failed"):
+        once_more.check_failures()
+
+
+def fail(oracle, number: int) -> None:
+    """Let so many trials fail."""
+    for _ in range(number):
+        trial = oracle.create_trial("tuner0")
+        trial.status, trial.message = "FAILED", "no luck"
+        oracle.end_trial(trial)
+
+
 def test_of_equal_trials_the_one_that_began_first_is_the_best_whichever_ended_first(tmp_path):
     oracle = an_oracle(tmp_path)
     for trial in reversed([oracle.create_trial(f"worker{number}") for number in range(3)]):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def _record(out: Path, space: Space, state: dict[str, Any]) -> TrialRecord:
     )
 
 
-def best_first(trials: list[TrialRecord]) -> list[TrialRecord]:
+def best_first(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that succeeded, the best first; of equal ones the one that began first."""
     # Not the one that ended first: with several workers that would be a matter of time.
     return sorted(
