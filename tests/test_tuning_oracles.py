@@ -7,6 +7,7 @@ import pytest
 from keras_genre.errors import SearchError
 from keras_genre.models.presets import preset
 from tuning.oracles import FAILURES_IN_A_ROW, LOSSES_OF_A_TRIAL, make_oracle
+from tuning.plan import hyperband_trials
 from tuning.records import TrialRecord, best_first
 from tuning.space import Conditions, make_space
 
@@ -85,6 +86,31 @@ def test_the_trial_that_was_running_is_run_again_first(tmp_path):
     again = an_oracle(tmp_path).create_trial("tuner0")
     assert again.trial_id == interrupted.trial_id == "02"
     assert again.hyperparameters.values == interrupted.hyperparameters.values
+
+
+def test_a_hyperband_search_of_some_trials_goes_on_to_the_end_of_its_iteration(tmp_path):
+    run(an_oracle(tmp_path, "hyperband", 3))
+    oracle = an_oracle(tmp_path, "hyperband", None)
+    run(oracle, 100)
+    assert len(oracle.end_order) == hyperband_trials(9, 3) < 100
+    whole = an_oracle(tmp_path / "whole", "hyperband", None)
+    run(whole)
+    assert [values["model.dropout"] for _, values, _ in outcome(oracle)] == [
+        values["model.dropout"] for _, values, _ in outcome(whole)
+    ]
+
+
+def test_a_hyperband_search_that_is_through_goes_on_with_more_trials_and_never_past_its_iteration_without(tmp_path):
+    iteration = hyperband_trials(9, 3)
+    run(an_oracle(tmp_path, "hyperband", None))
+    oracle = an_oracle(tmp_path, "hyperband", iteration + 8)
+    run(oracle)
+    assert len(oracle.end_order) == iteration + 8
+    # It is in its second iteration.
+    for trials in (None, iteration):
+        again = an_oracle(tmp_path, "hyperband", trials)
+        assert again.create_trial("tuner0").status == "STOPPED"
+        assert len(again.end_order) == iteration + 8
 
 
 def test_more_trials_than_before_go_on_from_there(tmp_path):

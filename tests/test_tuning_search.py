@@ -82,10 +82,11 @@ def test_networks_of_finished_trials_are_cleared_away(searched):
     assert not list((searched / "search").rglob("checkpoint.npz"))
 
 
-def test_the_same_command_on_a_finished_search_runs_nothing_again(searched):
+def test_the_same_command_on_a_finished_search_runs_nothing_again_and_says_so(searched, capsys):
     before = (searched / "search" / "tuner" / "oracle.json").read_text()
     started = result_of(searched, "1")
     assert main(words_of(searched, "--trials", "3", "--folds", "2")) == 0
+    assert "nothing was left to run: 3 trials have ended; --trials N" in capsys.readouterr().err
     assert result_of(searched, "1") == started
     assert results_of(searched / "search") == {
         json.dumps(trial["hyperparameters"]["values"], sort_keys=True): (trial["status"], trial["score"])
@@ -206,7 +207,8 @@ def test_wrong_usage_has_status_2_and_a_sentence(tmp_path, more, words, capsys):
 def test_values_that_cannot_be_trained_fail_their_trial_with_the_reason(tmp_path, capsys):
     make_toy_store(tmp_path / "store")
     space = {"only": True, "learning_rate": [1e-3, 1e38]}
-    assert main(words_of(tmp_path, "--trials", "2", space=space)) == 0
+    assert main(words_of(tmp_path, "--trials", "3", space=space)) == 0
+    assert "2 trials have ended, not 3: random search finds no more to try" in capsys.readouterr().err
     trials = {t["hyperparameters"]["values"]["learning_rate"]: t for t in state_of(tmp_path / "search")["trials"]}
     assert trials["0.001"]["status"] == "COMPLETED"
     assert trials["1e+38"]["status"] == "FAILED"

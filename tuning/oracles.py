@@ -198,6 +198,19 @@ class RandomOracle(Lasting, keras_tuner.oracles.RandomSearchOracle):
 class HyperbandOracle(Lasting, keras_tuner.oracles.HyperbandOracle):
     """Hyperband: many trials of few epochs, the best of which go on (`plan.hyperband_trials` says how many)."""
 
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state, but for the number of iterations: how far a search goes is what it is told each time."""
+        iterations = self.hyperband_iterations
+        super().set_state(state)
+        self.hyperband_iterations = iterations
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Propose the values of the next trial."""
+        # KerasTuner stops at the end of the last iteration alone, and never where it is past that already.
+        if self._current_iteration >= self.hyperband_iterations:
+            return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
+        return super().populate_space(trial_id)
+
 
 class BayesianOracle(Lasting, keras_tuner.oracles.BayesianOptimizationOracle):
     """Bayesian optimisation; what it proposes depends on the seed and the trials alone, also after a resume."""

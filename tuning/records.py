@@ -62,6 +62,14 @@ def read_trials(out: Path, space: Space) -> list[TrialRecord]:
     return records
 
 
+def count_ended(out: Path) -> int:
+    """Return how many trials have ended; 0 where none has begun, or the state cannot be read."""
+    try:
+        return len(json.loads((out / TUNER / "oracle.json").read_text(encoding="utf-8"))["end_order"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
 def _record(out: Path, space: Space, state: dict[str, Any]) -> TrialRecord:
     # Trials of a worker elsewhere have left no folder here.
     result = read_result(out, state["trial_id"]) or {}

@@ -23,6 +23,7 @@ from keras_genre.train import EMBEDDED_DATA
 from tuning.data import feature_stores
 from tuning.plan import OBJECTIVES, TUNERS, Method, SearchPlan, make_search_plan
 from tuning.project import BEST, claim, clear_leftovers, read_search
+from tuning.records import best_first, count_ended, read_trials
 from tuning.running import run_worker, search_alone, search_with_workers
 from tuning.space import TABLES, read_table
 
@@ -115,6 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with files.locked_folder(options.out):
         began = claim(options.out, plan.identity())
         clear_leftovers(options.out)
+        ended_before = count_ended(options.out)
         cli.say(f"{'going on with' if began else 'beginning'} the search in {options.out}; starting Keras")
         if options.workers or options.chief:
             search_with_workers(plan, options, sys.argv[1:] if argv is None else list(argv))
@@ -125,6 +127,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tuning.workers import start_again
 
         start_again()
+    if missing := what_is_missing(plan, ended_before, count_ended(options.out)):
+        cli.say(f"note: {missing}")
     conclude(plan, options)
     return cli.DONE
 
@@ -209,9 +213,24 @@ def description(plan: SearchPlan) -> str:
     return "\n".join(lines)
 
 
+def what_is_missing(plan: SearchPlan, before: int, after: int) -> str:
+    """Return why a search that is over has not run what one might expect; empty if it has.
+
+    Parameters
+    ----------
+    plan : SearchPlan
+    before, after : int
+        Trials that had ended before this start of it, and at its end.
+    """
+    if after < plan.trials:
+        return f"{after} trials have ended, not {plan.trials}: {plan.method.tuner} search finds no more to try"
+    if before == after:
+        return f"nothing was left to run: {after} trials have ended; --trials N with a larger N runs more"
+    return ""
+
+
 def print_top(plan: SearchPlan, options: argparse.Namespace) -> None:
     """Print the best trials so far as flags; what they reached goes to standard error."""
-    from tuning.records import best_first, read_trials
     from tuning.winner import top_lines
 
     # Before the claim, which would make the folder a search's.
@@ -226,7 +245,6 @@ def print_top(plan: SearchPlan, options: argparse.Namespace) -> None:
 
 def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
     """Write the report, say what was best, and train it anew if that is wished."""
-    from tuning.records import best_first, read_trials
     from tuning.report import PAGE, write_report
     from tuning.trials import clear_networks, without_retracing_warnings
     from tuning.winner import flags_of, retrain
