@@ -198,6 +198,8 @@ class RandomOracle(Lasting, keras_tuner.oracles.RandomSearchOracle):
 class HyperbandOracle(Lasting, keras_tuner.oracles.HyperbandOracle):
     """Hyperband: many trials of few epochs, the best of which go on (`plan.hyperband_trials` says how many)."""
 
+    hyperband_iterations: float
+
     def set_state(self, state: dict[str, Any]) -> None:
         """Take over a state, but for the number of iterations: how far a search goes is what it is told each time."""
         iterations = self.hyperband_iterations
