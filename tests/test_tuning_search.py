@@ -101,6 +101,7 @@ def test_the_same_command_on_a_finished_search_runs_nothing_again_and_says_so(se
         (["--folds", "2", "--set", "batch_size=16"], "params.batch_size: 32 -> 16"),
         (["--folds", "2", "--objective", "macro_f1"], "objective: accuracy -> macro_f1"),
         (["--folds", "2", "--tuner", "bayesian"], "tuner: random -> bayesian"),
+        (["--folds", "2", "--split-seed", "3"], "split_seed: not there -> 3"),
         (["--folds", "2", "--split-seed", "3", "--fractions", "0.5", "0.3", "0.2"], "data."),
     ],
 )

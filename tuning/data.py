@@ -88,7 +88,7 @@ def search_clips(clips: Sequence[Clip]) -> list[Clip]:
     return [clip for clip in clips if clip.original_track in seen]
 
 
-def make_folds(clips: Sequence[Clip], folds: int) -> tuple[dict[str, str], ...]:
+def make_folds(clips: Sequence[Clip], folds: int, seed: int = 0) -> tuple[dict[str, str], ...]:
     """Divide the clips of a search.
 
     Parameters
@@ -98,6 +98,8 @@ def make_folds(clips: Sequence[Clip], folds: int) -> tuple[dict[str, str], ...]:
     folds : int >= 0
         How many folds to make by genre and artist group, each of which validates once; 0 or 1: the clips' own division
         into training and validation.
+    seed : int
+        Of folds that are made: orders groups of equal size.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def make_folds(clips: Sequence[Clip], folds: int) -> tuple[dict[str, str], ...]:
     """
     own = originals(clips)
     if folds > 1:
-        numbers = splits.grouped_folds(own, folds)
+        numbers = splits.grouped_folds(own, folds, seed)
         return tuple(
             {clip.track: "validation" if number == fold else "train" for clip, number in zip(own, numbers, strict=True)}
             for fold in range(folds)
@@ -116,6 +118,33 @@ def make_folds(clips: Sequence[Clip], folds: int) -> tuple[dict[str, str], ...]:
     if not any(clip.split == "validation" for clip in own):
         raise StoreError("the split has no validation clips, which a search follows; make some with --folds K")
     return ({clip.track: clip.split for clip in own},)
+
+
+def check_folds(clips: Sequence[Clip], folds: Sequence[dict[str, str]]) -> list[str]:
+    """Check folds as a split is checked.
+
+    Parameters
+    ----------
+    clips, folds
+        As `make_folds` takes and gives them.
+
+    Returns
+    -------
+    list of str
+        Warnings, each once.
+
+    Raises
+    ------
+    SplitLeakError
+        If artists or recordings stand on both sides of a fold.
+    """
+    own = originals(clips)
+    warnings = [
+        f"folds that validate: {warning}"
+        for fold in folds
+        for warning in splits.check_split(dataclasses.replace(clip, split=fold[clip.track]) for clip in own)
+    ]
+    return list(dict.fromkeys(warnings))
 
 
 def copy_for_search(store: Store, clips: Sequence[Clip], out: Path) -> Store:

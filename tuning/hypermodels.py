@@ -151,7 +151,7 @@ class GenreHyperModel(keras_tuner.HyperModel):
 
 
 def graphs_let_go() -> contextlib.AbstractContextManager[None]:
-    """Return what lets Keras's backend forget the graphs of a training at the end of a block; only TensorFlow has them."""
+    """Return what makes TensorFlow, if it is the backend, forget the graphs of a training at the end of a block."""
     if keras.config.backend() != "tensorflow":
         return contextlib.nullcontext()
     from keras_genre.gradients import forgotten_gradients

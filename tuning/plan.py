@@ -10,7 +10,15 @@ from keras_genre.clips import Clip
 from keras_genre.errors import ParameterError
 from keras_genre.params import TrainParams, to_json
 from keras_genre.store import Store
-from tuning.data import SearchData, copy_for_search, describe_data, kinds_of, make_folds, search_clips
+from tuning.data import (
+    SearchData,
+    check_folds,
+    copy_for_search,
+    describe_data,
+    kinds_of,
+    make_folds,
+    search_clips,
+)
 from tuning.project import DATA
 from tuning.space import Conditions, Space, make_space
 
@@ -38,6 +46,8 @@ class Method:
         Of the tuner.
     factor : int > 1
         Of Hyperband.
+    split_seed : int
+        Of the folds that are made.
     """
 
     tuner: str = "random"
@@ -47,6 +57,7 @@ class Method:
     seeds: int = 1
     seed: int = 0
     factor: int = 3
+    split_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.tuner not in TUNERS or self.objective not in OBJECTIVES:
@@ -93,6 +104,9 @@ class SearchPlan:
         """Return what makes this search this one, as JSON values. More trials make no other search."""
         method = dataclasses.asdict(self.method)
         del method["trials"]
+        # Without folds that are made here it has no part; and folders of searches without it are of the default.
+        if self.method.folds < 2 or not self.method.split_seed:
+            del method["split_seed"]
         return {
             "preset": self.preset,
             **method,
@@ -158,7 +172,10 @@ def make_search_plan(
         If the clips cannot be divided.
     """
     clips = search_clips(stores[0].clips)
-    folds = make_folds(clips, method.folds)
+    notes = list(notes or ())
+    folds = make_folds(clips, method.folds, method.split_seed)
+    if method.folds > 1:
+        notes += check_folds(clips, folds)
     seen = {clip.track for clip in clips}
     shortest = min(
         frames for store in stores for clip, frames in zip(store.clips, store.frames, strict=True) if clip.track in seen
@@ -166,5 +183,5 @@ def make_search_plan(
     conditions = Conditions(kinds_of(stores), shortest, any(clip.variant for clip in clips))
     space = make_space(base, conditions, changes)
     if base.early_stopping_epochs == 0 and method.tuner != "hyperband":
-        notes = [*(notes or ()), "no trial stops early; --set early_stopping_epochs=N saves time"]
-    return SearchPlan(preset, method, space, tuple(stores), tuple(clips), folds, tuple(notes or ()))
+        notes.append("no trial stops early; --set early_stopping_epochs=N saves time")
+    return SearchPlan(preset, method, space, tuple(stores), tuple(clips), folds, tuple(notes))

@@ -173,6 +173,7 @@ def plan_of(options: argparse.Namespace) -> SearchPlan:
         seeds=options.seeds,
         seed=options.seed,
         factor=options.factor,
+        split_seed=options.split_seed,
     )
     changes = read_table(options.space) if options.space else {}
     table = {} if changes.get("only") else TABLES[base.model.family]
