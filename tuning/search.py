@@ -232,14 +232,14 @@ def what_is_missing(plan: SearchPlan, before: int, after: int) -> str:
 
 def print_top(plan: SearchPlan, options: argparse.Namespace) -> None:
     """Print the best trials so far as flags; what they reached goes to standard error."""
-    from tuning.winner import top_lines
+    from tuning.winner import division_flags, top_lines
 
     # Before the claim, which would make the folder a search's.
     read_search(options.out)
     claim(options.out, plan.identity())
     best = best_first(read_trials(options.out, plan.space))[: options.top]
     data = options.data if options.data != EMBEDDED_DATA else None
-    for trial, line in zip(best, top_lines(plan, best, data), strict=True):
+    for trial, line in zip(best, top_lines(plan, best, data, division_flags(options)), strict=True):
         cli.say(f"trial {trial.trial}: {plan.method.objective} {trial.objective:.3f}")
         print(line)
 
@@ -248,7 +248,7 @@ def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
     """Write the report, say what was best, and train it anew if that is wished."""
     from tuning.report import PAGE, write_report
     from tuning.trials import clear_networks, without_retracing_warnings
-    from tuning.winner import flags_of, retrain
+    from tuning.winner import division_flags, flags_of, retrain
 
     out, method = options.out, plan.method
     trials = read_trials(out, plan.space)
@@ -269,8 +269,8 @@ def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
     print(f"report: {out / PAGE}")
     if not options.retrain_best:
         data = options.data if options.data != EMBEDDED_DATA else None
-        flags = shlex.join(flags_of(plan.preset, plan.space.params_with(best.values), data))
-        print(f"python -m keras_genre.train {flags}")
+        flags = flags_of(plan.preset, plan.space.params_with(best.values), data, division_flags(options))
+        print(f"python -m keras_genre.train {shlex.join(flags)}")
         return
     with files.locked_folder(out), without_retracing_warnings():
         summary = retrain(plan, out, best, options.retrain_seeds, export=not options.no_export)
