@@ -90,6 +90,11 @@ def test_a_file_replaces_and_removes_ranges(tmp_path):
     assert [domain.name for domain in only.domains] == ["batch_size"]
 
 
+def when(condition: str) -> dict[str, object]:
+    """A table with a parameter that counts only where something is."""
+    return {"schedule.step_factor": {"values": [0.1, 0.5], "when": condition}}
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -102,6 +107,11 @@ def test_a_file_replaces_and_removes_ranges(tmp_path):
         ({"model.dropout": {"from": 0.0, "to": 1.5}}, "must be a list"),
         ({"model": [1]}, "no parameter 'model'"),
         ({"only": True}, "nothing varies"),
+        (when("schedule.name=steps"), 'schedule.step_factor: "when" is schedule.name=steps, .* plateau, cosine, step'),
+        (when("schedule.nam=step"), "no parameter 'schedule.nam'"),
+        (when("learning_rate=0.001"), "learning_rate is a number of a range"),
+        (when("schedule.name=steps") | {"schedule.name": None}, "unknown schedule 'steps'"),
+        (when("batch_size=many") | {"batch_size": None}, "batch_size=many"),
     ],
 )
 def test_a_space_that_cannot_work_is_refused_by_the_name_of_the_parameter(changes, words):

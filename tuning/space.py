@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_genre.errors import ParameterError
-from keras_genre.params import TrainParams, from_json, to_json
+from keras_genre.params import TrainParams, from_json, to_json, with_values
 
 # What may stand beside a name:
 #   [a, b, ...]                             one of these values
@@ -252,6 +252,7 @@ def make_space(base: TrainParams, conditions: Conditions, changes: Mapping[str, 
     table = {} if changes.pop("only", False) else dict(TABLES[base.model.family])
     table |= changes
     domains = [_domain(name, entry, base) for name, entry in table.items() if entry is not None]
+    _check_conditions(base, domains)
     domains = [domain for domain in (_allowed(each, conditions) for each in domains) if domain is not None]
     names = {domain.name for domain in domains}
     fixed = flat(to_json(base))
@@ -313,6 +314,26 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
+
+
+def _check_conditions(base: TrainParams, domains: Iterable[Domain]) -> None:
+    """Refuse conditions that nothing can meet."""
+    by_name = {domain.name: domain for domain in domains}
+    fixed = flat(to_json(base))
+    for domain in by_name.values():
+        name, value = domain.parent, domain.parent_value
+        where = f'space: {domain.name}: "when" is {name}={value}'
+        if name in by_name:
+            known = list(map(text_of, by_name[name].values))
+            if value not in known:
+                raise ParameterError(f"{where}, but {name} is {', '.join(known) or 'a number of a range'}")
+        elif name:
+            if name not in fixed:
+                raise ParameterError(f"{where}: no parameter {name!r}; train --list-presets shows their names")
+            try:
+                with_values(base, [f"{name}={value}"])
+            except ParameterError as error:
+                raise ParameterError(f"{where}: {error}") from error
 
 
 def _check(base: TrainParams, domains: Iterable[Domain]) -> None:
