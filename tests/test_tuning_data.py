@@ -129,11 +129,14 @@ def test_stores_side_by_side_must_hold_the_same_clips(tmp_path):
     make_toy_store(tmp_path / "spectral33")
     log_mel = StoreHeader.of(FrontEndParams("log_mel128"))
     make_toy_store(tmp_path / "log_mel128", header=log_mel)
-    assert [s.header.kind for s in feature_stores(tmp_path, "log_mel128", True)] == ["log_mel128", "spectral33"]
-    assert [s.header.kind for s in feature_stores(tmp_path, "mfcc13", False)] == ["spectral33"]
+    kinds = ["log_mel128", "spectral33"]
+    assert [s.header.kind for s in feature_stores(tmp_path, "log_mel128", kinds)] == kinds
+    assert [s.header.kind for s in feature_stores(tmp_path, "log_mel128", ["mfcc13"])] == kinds
+    assert [s.header.kind for s in feature_stores(tmp_path, "mfcc13")] == ["spectral33"]
     make_toy_store(tmp_path / "other", toy_clips()[:5], StoreHeader("mine", 3, 0.1, None))
+    assert [s.header.kind for s in feature_stores(tmp_path, "log_mel128", kinds)] == kinds
     with pytest.raises(StoreError, match="other clips"):
-        feature_stores(tmp_path, "log_mel128", True)
+        feature_stores(tmp_path, "log_mel128", ["mine"])
 
 
 def test_what_identifies_the_data_changes_with_features_clips_and_folds(toy_store, tmp_path):

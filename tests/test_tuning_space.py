@@ -11,7 +11,7 @@ from keras_genre.models.presets import PRESETS, preset
 from keras_genre.params import FEATURE_DIMS, TrainParams, with_values
 from keras_genre.train import make_parser, params_from
 from tuning.plan import hyperband_trials
-from tuning.space import TABLES, Conditions, make_space, read_table, text_of
+from tuning.space import TABLES, Conditions, kinds_to_try, make_space, read_table, text_of
 from tuning.winner import flags_of
 
 EVERYTHING = Conditions(tuple(FEATURE_DIMS), 10_000, True)
@@ -77,6 +77,48 @@ def test_what_the_data_do_not_hold_does_not_vary():
     assert domains["features"] == ("spectral33", "mfcc13")
     assert domains["window_frames"] == (64, 128)
     assert domains["augmentation"] == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("lstm_optim", ("spectral33", "mfcc13", "log_mel128")),
+        ("lstm_optim_mel", ("log_mel128", "spectral33", "mfcc13")),
+        ("conv2d", ("mfcc13", "spectral33", "log_mel128")),
+        ("short_chunk_cnn", ("log_mel128_levels", "log_mel128")),
+        ("crnn", ("log_mel128_levels", "log_mel128")),
+        ("transfer", None),
+    ],
+)
+def test_a_preset_is_tried_on_its_own_features_and_on_those_that_suit_its_network(name, kinds):
+    space = make_space(preset(name), EVERYTHING)
+    assert {domain.name: domain.values for domain in space.domains}.get("features") == kinds
+    assert kinds_to_try(preset(name)) == (kinds or (preset(name).features,))
+    assert space.base.features == preset(name).features
+
+
+def test_features_that_are_no_probabilities_are_refused_where_the_network_takes_these():
+    changes = {"features": ["taggram50", "spectral33"]}
+    with pytest.raises(ParameterError, match=r"features=spectral33: are no probabilities.*model\.log_odds"):
+        make_space(preset("transfer"), EVERYTHING, changes)
+    without = with_values(preset("transfer"), ["model.log_odds=false"])
+    assert kinds_to_try(without, changes) == ("taggram50", "spectral33")
+    assert kinds_to_try(without) == ("taggram50",)
+
+
+def test_of_windows_the_only_one_that_fits_is_taken_where_the_presets_own_does_not():
+    short = Conditions(("spectral33",), 100, False)
+    space = make_space(preset("lstm_optim"), short)
+    assert space.base.window_frames == 64
+    assert "window_frames" not in {domain.name for domain in space.domains}
+    fits = dataclasses.replace(preset("lstm_optim"), window_frames=100)
+    assert make_space(fits, short).base.window_frames == 100
+    # What is asked for in so many words is taken.
+    assert make_space(fits, short, {"window_frames": [32, 128]}).base.window_frames == 32
+    with_copies = dataclasses.replace(short, copies=True)
+    assert not make_space(fits, with_copies, {"augmentation": [False]}).base.augmentation
+    assert make_space(fits, with_copies, {"features": ["mfcc13"]}).base.features == "spectral33"
+    assert make_space(preset("lstm_optim_mel"), short, {"features": ["spectral33"]}).base.features == "spectral33"
 
 
 def test_a_file_replaces_and_removes_ranges(tmp_path):

@@ -50,8 +50,16 @@ class SearchData:
         return store.with_clips(copies_follow(clips, originals(clips)))
 
 
-def feature_stores(path: Place, kind: str, tuned: bool) -> list[Store]:
-    """Open the stores of a search: that for the preset's kind, and where kinds are tuned the others beside it.
+def feature_stores(path: Place, kind: str, others: Sequence[str] = ()) -> list[Store]:
+    """Open the stores of a search: that for the preset's kind, and those beside it of other kinds that may be tried.
+
+    Parameters
+    ----------
+    path : Place
+        A store, which is taken as it is, or a folder of stores.
+    kind : str
+        The preset's.
+    others : sequence of str
 
     Raises
     ------
@@ -63,8 +71,9 @@ def feature_stores(path: Place, kind: str, tuned: bool) -> list[Store]:
         return [open_store(path)]
     first = open_store(path, kind)
     stores = [first]
-    if tuned:
-        stores += [open_store(each) for each in stores_in(path) if each.resolve() != first.path.resolve()]
+    if others:
+        beside = [open_store(each) for each in stores_in(path) if each.resolve() != first.path.resolve()]
+        stores += [store for store in beside if any(store.header.columns_of(other) for other in others)]
     tracks = {clip.track for clip in first.clips}
     for store in stores[1:]:
         if {clip.track for clip in store.clips} != tracks:

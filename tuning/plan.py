@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_genre.clips import Clip
-from keras_genre.errors import ParameterError
+from keras_genre.errors import ParameterError, StoreError
 from keras_genre.params import TrainParams, to_json
 from keras_genre.store import Store
 from tuning.data import (
@@ -169,7 +169,7 @@ def make_search_plan(
     ParameterError
         If the space cannot work.
     StoreError, SplitError
-        If the clips cannot be divided.
+        If the clips cannot be divided, or all windows are longer than one of them.
     """
     clips = search_clips(stores[0].clips)
     notes = list(notes or ())
@@ -177,11 +177,27 @@ def make_search_plan(
     if method.folds > 1:
         notes += check_folds(clips, folds)
     seen = {clip.track for clip in clips}
+    # Of test clips their length alone: the winner must fit them.
     shortest = min(
-        frames for store in stores for clip, frames in zip(store.clips, store.frames, strict=True) if clip.track in seen
+        frames
+        for store in stores
+        for clip, frames in zip(store.clips, store.frames, strict=True)
+        if clip.track in seen or clip.split
     )
     conditions = Conditions(kinds_of(stores), shortest, any(clip.variant for clip in clips))
     space = make_space(base, conditions, changes)
+    _check_windows(space, stores[0], shortest)
     if base.early_stopping_epochs == 0 and method.tuner != "hyperband":
         notes.append("no trial stops early; --set early_stopping_epochs=N saves time")
     return SearchPlan(preset, method, space, tuple(stores), tuple(clips), folds, tuple(notes))
+
+
+def _check_windows(space: Space, store: Store, shortest: int) -> None:
+    """Refuse windows that no trial could cut; of a store of other features than the preset's, clips are the windows."""
+    varies = any(domain.name == "window_frames" and not domain.parent for domain in space.domains)
+    is_foreign = store.header.front_end is None or not store.header.columns_of(space.base.features)
+    if not varies and not is_foreign and space.base.window_frames > shortest:
+        raise StoreError(
+            f"{store.path}: the shortest clip has {shortest} frames, and windows have {space.base.window_frames}; "
+            f"--set window_frames={shortest}, or less"
+        )

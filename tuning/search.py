@@ -25,7 +25,7 @@ from tuning.plan import OBJECTIVES, TUNERS, Method, SearchPlan, make_search_plan
 from tuning.project import BEST, claim, clear_leftovers, read_search
 from tuning.records import best_first, count_ended, read_trials
 from tuning.running import run_worker, search_alone, search_with_workers
-from tuning.space import TABLES, read_table
+from tuning.space import kinds_to_try, read_table
 
 DEFAULT_TRIALS = 20
 SILENCE_SECONDS = 60.0
@@ -176,9 +176,7 @@ def plan_of(options: argparse.Namespace) -> SearchPlan:
         split_seed=options.split_seed,
     )
     changes = read_table(options.space) if options.space else {}
-    table = {} if changes.get("only") else TABLES[base.model.family]
-    tuned = (table | changes).get("features") is not None
-    stores = feature_stores(options.data, base.features, tuned)
+    stores = feature_stores(options.data, base.features, kinds_to_try(base, changes))
     # One index is divided; the stores beside it hold the same clips.
     divided, notes = apply_split_options(stores[0].clips, options)
     split_of = {clip.track: clip for clip in divided}
