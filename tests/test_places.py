@@ -140,7 +140,7 @@ def test_a_store_elsewhere_is_found_by_kind_and_validated_to_the_byte(local, buc
     upload(local / "store", bucket / "stores" / "spectral33")
     found = open_store(bucket / "stores", "mfcc13")
     assert found.path == bucket / "stores" / "spectral33"
-    assert [each.path for each in feature_stores(bucket / "stores", "spectral33", True)] == [found.path]
+    assert [each.path for each in feature_stores(bucket / "stores", "spectral33", ["mfcc13"])] == [found.path]
     assert validate_store(found.path) == []
     for (_, ours), (_, theirs) in zip(found.read(), open_store(local / "store").read(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -158,6 +158,7 @@ def test_a_store_elsewhere_is_found_by_kind_and_validated_to_the_byte(local, buc
 def test_a_search_takes_its_clips_from_there(local, bucket, tmp_path, capsys):
     data = upload(local / "store", bucket / "store")
     flags = ["--data", str(data), "--folds", "2", "--trials", "1", "--out", str(tmp_path / "search"), "--dry-run"]
+    flags += ["--set", "window_frames=16"]
     assert search.main(flags) == 0
     assert "18 clips for training and validation" in capsys.readouterr().out
 

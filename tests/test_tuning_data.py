@@ -7,10 +7,18 @@ import pytest
 from searches import clips_without_test, make_store_with_copies
 from toys import GENRES, make_toy_store, toy_clips, toy_frames
 
-from keras_genre.errors import SplitError, StoreError
+from keras_genre.errors import SplitError, SplitLeakError, StoreError
 from keras_genre.params import FrontEndParams
 from keras_genre.store import StoreHeader, open_store
-from tuning.data import SearchData, copy_for_search, describe_data, feature_stores, make_folds, search_clips
+from tuning.data import (
+    SearchData,
+    check_folds,
+    copy_for_search,
+    describe_data,
+    feature_stores,
+    make_folds,
+    search_clips,
+)
 
 
 def test_the_copy_for_a_search_holds_no_byte_of_a_test_clip(toy_store, tmp_path):
@@ -68,6 +76,33 @@ def test_every_clip_validates_once_and_no_artist_is_on_both_sides_of_a_fold():
         assert not groups["train"] & groups["validation"]
 
 
+def test_another_seed_makes_other_folds():
+    one, other = (make_folds(clips_without_test(), 3, seed) for seed in (0, 5))
+    assert one == make_folds(clips_without_test(), 3)
+    assert one != other
+    assert set(one[0]) == set(other[0])
+
+
+def test_a_genre_of_one_artist_in_the_folds_is_noted_once():
+    one_artist = [
+        dataclasses.replace(clip, group="one" if clip.genre == GENRES[0] else clip.track)
+        for clip in clips_without_test()
+    ]
+    (note,) = check_folds(one_artist, make_folds(one_artist, 3))
+    assert note.startswith(f"folds that validate: {GENRES[0]}: the clips of each are of one artist group")
+    apart = [dataclasses.replace(clip, group=clip.track) for clip in one_artist]
+    assert check_folds(apart, make_folds(apart, 3)) == []
+
+
+def test_folds_that_divide_an_artist_are_refused():
+    clips = [
+        dataclasses.replace(clip, group=f"{clip.genre} {int(clip.track[-2:]) % 2}") for clip in clips_without_test()
+    ]
+    fold = {clip.track: "train" for clip in clips} | {clips[0].track: "validation"}
+    with pytest.raises(SplitLeakError, match="on two sides"):
+        check_folds(clips, [fold])
+
+
 def test_without_folds_the_split_of_the_data_validates():
     (fold,) = make_folds(clips_without_test(), 0)
     assert fold == {clip.track: clip.split for clip in clips_without_test()}
@@ -94,11 +129,14 @@ def test_stores_side_by_side_must_hold_the_same_clips(tmp_path):
     make_toy_store(tmp_path / "spectral33")
     log_mel = StoreHeader.of(FrontEndParams("log_mel128"))
     make_toy_store(tmp_path / "log_mel128", header=log_mel)
-    assert [s.header.kind for s in feature_stores(tmp_path, "log_mel128", True)] == ["log_mel128", "spectral33"]
-    assert [s.header.kind for s in feature_stores(tmp_path, "mfcc13", False)] == ["spectral33"]
+    kinds = ["log_mel128", "spectral33"]
+    assert [s.header.kind for s in feature_stores(tmp_path, "log_mel128", kinds)] == kinds
+    assert [s.header.kind for s in feature_stores(tmp_path, "log_mel128", ["mfcc13"])] == kinds
+    assert [s.header.kind for s in feature_stores(tmp_path, "mfcc13")] == ["spectral33"]
     make_toy_store(tmp_path / "other", toy_clips()[:5], StoreHeader("mine", 3, 0.1, None))
+    assert [s.header.kind for s in feature_stores(tmp_path, "log_mel128", kinds)] == kinds
     with pytest.raises(StoreError, match="other clips"):
-        feature_stores(tmp_path, "log_mel128", True)
+        feature_stores(tmp_path, "log_mel128", ["mine"])
 
 
 def test_what_identifies_the_data_changes_with_features_clips_and_folds(toy_store, tmp_path):

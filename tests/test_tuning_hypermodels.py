@@ -1,5 +1,6 @@
 """The HyperModels are Keras alone: they build and train on its other backends, and with KerasTuner's own tuners."""
 
+import gc
 import importlib.util
 import json
 import os
@@ -111,6 +112,27 @@ def test_a_hypermodel_goes_with_kerastuners_own_tuner(tmp_path):
     assert all(score in np.arange(7) / 6 for score in scores)
     with pytest.raises(ParameterError, match="LSTMHyperModel is for lstm"):
         LSTMHyperModel(space, fold)
+
+
+def test_a_hypermodels_training_leaves_no_graph_in_memory():
+    import keras
+    import keras_tuner
+    import tensorflow as tf
+
+    from tuning.hypermodels import Conv2DHyperModel, Fold
+
+    fold = Fold(list(GENRES), {"mfcc13": some_clips()}, {"mfcc13": some_clips(6, seed=1)})
+    hypermodel = Conv2DHyperModel(Space(PARAMS, ()), fold)
+
+    def graphs() -> int:
+        hp = keras_tuner.HyperParameters()
+        hypermodel.fit(hp, hypermodel.build(hp), epochs=1)
+        keras.backend.clear_session()
+        gc.collect()
+        return sum(isinstance(each, tf.Graph) for each in gc.get_objects())
+
+    before = graphs()
+    assert graphs() <= before
 
 
 @pytest.mark.skipif(not HAS_TORCH, reason="needs PyTorch, of the extra 'benchmarks'")

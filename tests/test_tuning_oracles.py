@@ -7,6 +7,8 @@ import pytest
 from keras_genre.errors import SearchError
 from keras_genre.models.presets import preset
 from tuning.oracles import FAILURES_IN_A_ROW, LOSSES_OF_A_TRIAL, make_oracle
+from tuning.plan import hyperband_trials
+from tuning.records import TrialRecord, best_first
 from tuning.space import Conditions, make_space
 
 RANGES = {
@@ -86,6 +88,31 @@ def test_the_trial_that_was_running_is_run_again_first(tmp_path):
     assert again.hyperparameters.values == interrupted.hyperparameters.values
 
 
+def test_a_hyperband_search_of_some_trials_goes_on_to_the_end_of_its_iteration(tmp_path):
+    run(an_oracle(tmp_path, "hyperband", 3))
+    oracle = an_oracle(tmp_path, "hyperband", None)
+    run(oracle, 100)
+    assert len(oracle.end_order) == hyperband_trials(9, 3) < 100
+    whole = an_oracle(tmp_path / "whole", "hyperband", None)
+    run(whole)
+    assert [values["model.dropout"] for _, values, _ in outcome(oracle)] == [
+        values["model.dropout"] for _, values, _ in outcome(whole)
+    ]
+
+
+def test_a_hyperband_search_that_is_through_goes_on_with_more_trials_and_never_past_its_iteration_without(tmp_path):
+    iteration = hyperband_trials(9, 3)
+    run(an_oracle(tmp_path, "hyperband", None))
+    oracle = an_oracle(tmp_path, "hyperband", iteration + 8)
+    run(oracle)
+    assert len(oracle.end_order) == iteration + 8
+    # It is in its second iteration.
+    for trials in (None, iteration):
+        again = an_oracle(tmp_path, "hyperband", trials)
+        assert again.create_trial("tuner0").status == "STOPPED"
+        assert len(again.end_order) == iteration + 8
+
+
 def test_more_trials_than_before_go_on_from_there(tmp_path):
     run(an_oracle(tmp_path, trials=10))
     oracle = an_oracle(tmp_path, trials=13)
@@ -162,6 +189,43 @@ def test_failure_after_failure_ends_the_search_with_the_last_reason(tmp_path):
         oracle.end_trial(trial)
     with pytest.raises(SearchError, match=rf"the loss is nan \({FAILURES_IN_A_ROW - 1}\)"):
         oracle.check_failures()
+
+
+def test_a_search_that_was_given_up_may_be_gone_on_with_until_as_many_fail_again(tmp_path):
+    fail(an_oracle(tmp_path), FAILURES_IN_A_ROW)
+    again = an_oracle(tmp_path)
+    for _ in range(FAILURES_IN_A_ROW):
+        again.check_failures()
+        fail(again, 1)
+    with pytest.raises(SearchError, match="trial 09 of: no luck"):
+        again.check_failures()
+    # A process that takes over in between forgets none.
+    once_more = an_oracle(tmp_path)
+    fail(once_more, 1)
+    once_more = an_oracle(tmp_path, trials=20)
+    fail(once_more, FAILURES_IN_A_ROW - 1)
+    with pytest.raises(SearchError, match=f"the last {FAILURES_IN_A_ROW} trials failed"):
+        once_more.check_failures()
+
+
+def fail(oracle, number: int) -> None:
+    """Let so many trials fail."""
+    for _ in range(number):
+        trial = oracle.create_trial("tuner0")
+        trial.status, trial.message = "FAILED", "no luck"
+        oracle.end_trial(trial)
+
+
+def test_of_equal_trials_the_one_that_began_first_is_the_best_whichever_ended_first(tmp_path):
+    oracle = an_oracle(tmp_path)
+    for trial in reversed([oracle.create_trial(f"worker{number}") for number in range(3)]):
+        oracle.update_trial(trial.trial_id, {"val_accuracy": 0.5})
+        trial.status = "COMPLETED"
+        oracle.end_trial(trial)
+    assert oracle.end_order == ["02", "01", "00"]
+    assert oracle.best().trial_id == "00"
+    ranked = best_first([TrialRecord(each, {}, oracle.trials[each].score, "", {}) for each in oracle.end_order])
+    assert ranked[0].trial == oracle.best().trial_id
 
 
 def test_seed_0_is_a_seed(tmp_path):

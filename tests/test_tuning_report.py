@@ -75,10 +75,13 @@ def test_the_figure_has_three_parts_and_the_page_every_trial(tmp_path):
     assert table([failed, *trials], "accuracy").index(best.trial) < len(page)
 
 
-def test_of_equal_trials_the_earlier_is_the_best():
-    one, two = (TrialRecord(name, {}, 0.5, "", {}) for name in ("b", "a"))
-    failed = TrialRecord("c", {}, float("nan"), "", {})
-    assert best_first([failed, one, two]) == [one, two]
+def test_of_equal_trials_the_one_that_began_first_is_the_best_whichever_ended_first():
+    # A search that was begun with fewer trials has numbers of several lengths.
+    ended = [TrialRecord(name, {}, 0.5, "", {}) for name in ("010", "9", "2")]
+    failed = TrialRecord("1", {}, float("nan"), "why", {})
+    assert [trial.trial for trial in best_first([failed, *ended])] == ["2", "9", "010"]
+    page = table([*ended, failed], "accuracy")
+    assert '<tr class="best"><td>2</td>' in page
 
 
 @pytest.mark.parametrize(("fall", "schedule"), [(4, "step"), (None, "none")])

@@ -1,5 +1,6 @@
 """The command searches, resumes, refuses what is not its search, reports, and ends in a trained network."""
 
+import argparse
 import json
 import shlex
 import signal
@@ -12,6 +13,7 @@ import pytest
 from searches import SPACE, clips_without_test, results_of, start, state_of, words_of
 from toys import make_toy_store, toy_clips
 
+from keras_genre.datasets.options import add_split_options, apply_split_options
 from keras_genre.datasets.splits import fold_split
 from keras_genre.models.presets import preset
 from keras_genre.params import TrainParams, from_json
@@ -20,6 +22,7 @@ from keras_genre.schedules import cosine_rate
 from keras_genre.train import make_parser, params_from
 from tuning.project import differences
 from tuning.search import main
+from tuning.winner import division_flags
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +85,11 @@ def test_networks_of_finished_trials_are_cleared_away(searched):
     assert not list((searched / "search").rglob("checkpoint.npz"))
 
 
-def test_the_same_command_on_a_finished_search_runs_nothing_again(searched):
+def test_the_same_command_on_a_finished_search_runs_nothing_again_and_says_so(searched, capsys):
     before = (searched / "search" / "tuner" / "oracle.json").read_text()
     started = result_of(searched, "1")
     assert main(words_of(searched, "--trials", "3", "--folds", "2")) == 0
+    assert "nothing was left to run: 3 trials have ended; --trials N" in capsys.readouterr().err
     assert result_of(searched, "1") == started
     assert results_of(searched / "search") == {
         json.dumps(trial["hyperparameters"]["values"], sort_keys=True): (trial["status"], trial["score"])
@@ -100,6 +104,7 @@ def test_the_same_command_on_a_finished_search_runs_nothing_again(searched):
         (["--folds", "2", "--set", "batch_size=16"], "params.batch_size: 32 -> 16"),
         (["--folds", "2", "--objective", "macro_f1"], "objective: accuracy -> macro_f1"),
         (["--folds", "2", "--tuner", "bayesian"], "tuner: random -> bayesian"),
+        (["--folds", "2", "--split-seed", "3"], "split_seed: not there -> 3"),
         (["--folds", "2", "--split-seed", "3", "--fractions", "0.5", "0.3", "0.2"], "data."),
     ],
 )
@@ -132,6 +137,46 @@ def test_the_best_are_printed_as_flags_that_train_them(searched, capsys):
     options = make_parser().parse_args(words)
     assert params_from(options, preset(options.preset)) == from_json(TrainParams, result_of(searched, best)["params"])
     assert str(options.data) == str(searched / "store")
+
+
+def test_what_is_printed_trains_on_the_division_of_the_search(tmp_path, capsys):
+    make_toy_store(tmp_path / "store")
+    (tmp_path / "groups.csv").write_text("".join(["track,group\n", *(f"polka.{n:02d},{n // 2}\n" for n in range(8))]))
+    words = words_of(tmp_path, "--trials", "1", "--fractions", "0.5", "0.25", "0.25", "--split-seed", "5")
+    words += ["--groups", str(tmp_path / "groups.csv"), "--epochs", "1"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out.splitlines()[-1].removeprefix("python -m keras_genre.train ")
+    assert main([*words, "--top", "1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [printed]
+    clips, _ = apply_split_options(toy_clips(), make_parser().parse_args(shlex.split(printed)))
+    searched = read_run(tmp_path / "search" / "trials" / "0" / "fold0-seed0").splits
+    assert searched == {clip.track: clip.split for clip in clips if clip.split != "test"}
+    assert searched != {clip.track: clip.split for clip in toy_clips() if clip.split != "test"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "--groups g.csv --split-list s.csv",
+        "--split-list folds.csv --fold 0 --split-seed 3 --allow-shared-groups",
+        "--fractions 0.5 0.3 0.2",
+    ],
+)
+def test_the_flags_of_a_division_are_those_that_were_given(words):
+    parser = argparse.ArgumentParser()
+    add_split_options(parser)
+    flags = division_flags(parser.parse_args(shlex.split(words)))
+    assert " ".join(flags) == words
+
+
+def test_every_flag_of_a_division_is_handed_on():
+    parser = argparse.ArgumentParser(add_help=False)
+    add_split_options(parser)
+    words = "--groups g.csv --split-list s.csv --fold 0 --fractions 0.5 0.3 0.2 --split-seed 3 --allow-shared-groups"
+    assert {f"--{name.replace('_', '-')}" for name in vars(parser.parse_args([]))} - {"--folds"} == {
+        word for word in division_flags(parser.parse_args(shlex.split(words))) if word.startswith("--")
+    }
 
 
 def test_the_report_shows_every_trial_and_a_picture(searched):
@@ -206,7 +251,8 @@ def test_wrong_usage_has_status_2_and_a_sentence(tmp_path, more, words, capsys):
 def test_values_that_cannot_be_trained_fail_their_trial_with_the_reason(tmp_path, capsys):
     make_toy_store(tmp_path / "store")
     space = {"only": True, "learning_rate": [1e-3, 1e38]}
-    assert main(words_of(tmp_path, "--trials", "2", space=space)) == 0
+    assert main(words_of(tmp_path, "--trials", "3", space=space)) == 0
+    assert "2 trials have ended, not 3: random search finds no more to try" in capsys.readouterr().err
     trials = {t["hyperparameters"]["values"]["learning_rate"]: t for t in state_of(tmp_path / "search")["trials"]}
     assert trials["0.001"]["status"] == "COMPLETED"
     assert trials["1e+38"]["status"] == "FAILED"

@@ -11,7 +11,7 @@ from keras_genre.models.presets import PRESETS, preset
 from keras_genre.params import FEATURE_DIMS, TrainParams, with_values
 from keras_genre.train import make_parser, params_from
 from tuning.plan import hyperband_trials
-from tuning.space import TABLES, Conditions, make_space, read_table, text_of
+from tuning.space import TABLES, Conditions, kinds_to_try, make_space, read_table, text_of
 from tuning.winner import flags_of
 
 EVERYTHING = Conditions(tuple(FEATURE_DIMS), 10_000, True)
@@ -79,6 +79,48 @@ def test_what_the_data_do_not_hold_does_not_vary():
     assert domains["augmentation"] == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("lstm_optim", ("spectral33", "mfcc13", "log_mel128")),
+        ("lstm_optim_mel", ("log_mel128", "spectral33", "mfcc13")),
+        ("conv2d", ("mfcc13", "spectral33", "log_mel128")),
+        ("short_chunk_cnn", ("log_mel128_levels", "log_mel128")),
+        ("crnn", ("log_mel128_levels", "log_mel128")),
+        ("transfer", None),
+    ],
+)
+def test_a_preset_is_tried_on_its_own_features_and_on_those_that_suit_its_network(name, kinds):
+    space = make_space(preset(name), EVERYTHING)
+    assert {domain.name: domain.values for domain in space.domains}.get("features") == kinds
+    assert kinds_to_try(preset(name)) == (kinds or (preset(name).features,))
+    assert space.base.features == preset(name).features
+
+
+def test_features_that_are_no_probabilities_are_refused_where_the_network_takes_these():
+    changes = {"features": ["taggram50", "spectral33"]}
+    with pytest.raises(ParameterError, match=r"features=spectral33: are no probabilities.*model\.log_odds"):
+        make_space(preset("transfer"), EVERYTHING, changes)
+    without = with_values(preset("transfer"), ["model.log_odds=false"])
+    assert kinds_to_try(without, changes) == ("taggram50", "spectral33")
+    assert kinds_to_try(without) == ("taggram50",)
+
+
+def test_of_windows_the_only_one_that_fits_is_taken_where_the_presets_own_does_not():
+    short = Conditions(("spectral33",), 100, False)
+    space = make_space(preset("lstm_optim"), short)
+    assert space.base.window_frames == 64
+    assert "window_frames" not in {domain.name for domain in space.domains}
+    fits = dataclasses.replace(preset("lstm_optim"), window_frames=100)
+    assert make_space(fits, short).base.window_frames == 100
+    # What is asked for in so many words is taken.
+    assert make_space(fits, short, {"window_frames": [32, 128]}).base.window_frames == 32
+    with_copies = dataclasses.replace(short, copies=True)
+    assert not make_space(fits, with_copies, {"augmentation": [False]}).base.augmentation
+    assert make_space(fits, with_copies, {"features": ["mfcc13"]}).base.features == "spectral33"
+    assert make_space(preset("lstm_optim_mel"), short, {"features": ["spectral33"]}).base.features == "spectral33"
+
+
 def test_a_file_replaces_and_removes_ranges(tmp_path):
     file = tmp_path / "space.json"
     file.write_text(json.dumps({"batch_size": [8, 9], "optimizer": None}))
@@ -88,6 +130,11 @@ def test_a_file_replaces_and_removes_ranges(tmp_path):
     assert "model.dropout" in domains
     only = make_space(preset("lstm_optim"), EVERYTHING, {"only": True, "batch_size": [8, 9]})
     assert [domain.name for domain in only.domains] == ["batch_size"]
+
+
+def when(condition: str) -> dict[str, object]:
+    """A table with a parameter that counts only where something is."""
+    return {"schedule.step_factor": {"values": [0.1, 0.5], "when": condition}}
 
 
 @pytest.mark.parametrize(
@@ -102,6 +149,11 @@ def test_a_file_replaces_and_removes_ranges(tmp_path):
         ({"model.dropout": {"from": 0.0, "to": 1.5}}, "must be a list"),
         ({"model": [1]}, "no parameter 'model'"),
         ({"only": True}, "nothing varies"),
+        (when("schedule.name=steps"), 'schedule.step_factor: "when" is schedule.name=steps, .* plateau, cosine, step'),
+        (when("schedule.nam=step"), "no parameter 'schedule.nam'"),
+        (when("learning_rate=0.001"), "learning_rate is a number of a range"),
+        (when("schedule.name=steps") | {"schedule.name": None}, "unknown schedule 'steps'"),
+        (when("batch_size=many") | {"batch_size": None}, "batch_size=many"),
     ],
 )
 def test_a_space_that_cannot_work_is_refused_by_the_name_of_the_parameter(changes, words):

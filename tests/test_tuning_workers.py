@@ -13,7 +13,7 @@ from toys import make_toy_store
 
 from keras_genre.errors import SearchError
 from tuning.chief import listening
-from tuning.oracles import make_oracle
+from tuning.oracles import FAILURES_IN_A_ROW, make_oracle
 from tuning.running import without_flag
 from tuning.search import main
 from tuning.workers import address_of
@@ -178,12 +178,41 @@ def test_a_chief_whose_worker_dies_after_the_last_trial_ends_all_the_same(tmp_pa
     assert len(oracle.end_order) == 2
 
 
-def an_oracle(folder):
+def test_a_search_that_was_given_up_for_its_failures_can_be_gone_on_with(tmp_path):
+    oracle = an_oracle(tmp_path, trials=FAILURES_IN_A_ROW + 1)
+    for _ in range(FAILURES_IN_A_ROW):
+        trial = oracle.create_trial("worker-a")
+        trial.status = "FAILED"
+        oracle.end_trial(trial)
+    with (
+        listening(oracle, "127.0.0.1", 0, {}) as chief,
+        pytest.raises(SearchError, match=f"the last {FAILURES_IN_A_ROW} trials failed"),
+    ):
+        chief.watch(silence_seconds=0.5, wait_seconds=60.0)
+
+    oracle = an_oracle(tmp_path, trials=FAILURES_IN_A_ROW + 1)
+    with listening(oracle, "127.0.0.1", 0, {}) as chief, client_at(chief.port, oracle) as client:
+        work = threading.Timer(0.5, finish_next, (client,))
+        work.start()
+        chief.watch(silence_seconds=5.0, wait_seconds=60.0)
+        work.join()
+    assert oracle.trials[oracle.end_order[-1]].score == pytest.approx(0.7)
+
+
+def finish_next(client) -> None:
+    trial = client.create_trial("worker-a")
+    client.update_trial(trial.trial_id, {"val_accuracy": 0.7})
+    trial.status = "COMPLETED"
+    client.end_trial(trial)
+    client.create_trial("worker-a")
+
+
+def an_oracle(folder, trials=2):
     import keras_tuner
 
     space = keras_tuner.HyperParameters()
     space.Float("x", 0.0, 1.0)
-    oracle = make_oracle("random", "val_accuracy", space, trials=2, epochs=1, factor=3, seed=0)
+    oracle = make_oracle("random", "val_accuracy", space, trials=trials, epochs=1, factor=3, seed=0)
     oracle.take_up(folder, "tuner")
     return oracle
 

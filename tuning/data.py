@@ -50,8 +50,16 @@ class SearchData:
         return store.with_clips(copies_follow(clips, originals(clips)))
 
 
-def feature_stores(path: Place, kind: str, tuned: bool) -> list[Store]:
-    """Open the stores of a search: that for the preset's kind, and where kinds are tuned the others beside it.
+def feature_stores(path: Place, kind: str, others: Sequence[str] = ()) -> list[Store]:
+    """Open the stores of a search: that for the preset's kind, and those beside it of other kinds that may be tried.
+
+    Parameters
+    ----------
+    path : Place
+        A store, which is taken as it is, or a folder of stores.
+    kind : str
+        The preset's.
+    others : sequence of str
 
     Raises
     ------
@@ -63,8 +71,9 @@ def feature_stores(path: Place, kind: str, tuned: bool) -> list[Store]:
         return [open_store(path)]
     first = open_store(path, kind)
     stores = [first]
-    if tuned:
-        stores += [open_store(each) for each in stores_in(path) if each.resolve() != first.path.resolve()]
+    if others:
+        beside = [open_store(each) for each in stores_in(path) if each.resolve() != first.path.resolve()]
+        stores += [store for store in beside if any(store.header.columns_of(other) for other in others)]
     tracks = {clip.track for clip in first.clips}
     for store in stores[1:]:
         if {clip.track for clip in store.clips} != tracks:
@@ -88,7 +97,7 @@ def search_clips(clips: Sequence[Clip]) -> list[Clip]:
     return [clip for clip in clips if clip.original_track in seen]
 
 
-def make_folds(clips: Sequence[Clip], folds: int) -> tuple[dict[str, str], ...]:
+def make_folds(clips: Sequence[Clip], folds: int, seed: int = 0) -> tuple[dict[str, str], ...]:
     """Divide the clips of a search.
 
     Parameters
@@ -98,6 +107,8 @@ def make_folds(clips: Sequence[Clip], folds: int) -> tuple[dict[str, str], ...]:
     folds : int >= 0
         How many folds to make by genre and artist group, each of which validates once; 0 or 1: the clips' own division
         into training and validation.
+    seed : int
+        Of folds that are made: orders groups of equal size.
 
     Raises
     ------
@@ -108,7 +119,7 @@ def make_folds(clips: Sequence[Clip], folds: int) -> tuple[dict[str, str], ...]:
     """
     own = originals(clips)
     if folds > 1:
-        numbers = splits.grouped_folds(own, folds)
+        numbers = splits.grouped_folds(own, folds, seed)
         return tuple(
             {clip.track: "validation" if number == fold else "train" for clip, number in zip(own, numbers, strict=True)}
             for fold in range(folds)
@@ -116,6 +127,33 @@ def make_folds(clips: Sequence[Clip], folds: int) -> tuple[dict[str, str], ...]:
     if not any(clip.split == "validation" for clip in own):
         raise StoreError("the split has no validation clips, which a search follows; make some with --folds K")
     return ({clip.track: clip.split for clip in own},)
+
+
+def check_folds(clips: Sequence[Clip], folds: Sequence[dict[str, str]]) -> list[str]:
+    """Check folds as a split is checked.
+
+    Parameters
+    ----------
+    clips, folds
+        As `make_folds` takes and gives them.
+
+    Returns
+    -------
+    list of str
+        Warnings, each once.
+
+    Raises
+    ------
+    SplitLeakError
+        If artists or recordings stand on both sides of a fold.
+    """
+    own = originals(clips)
+    warnings = [
+        f"folds that validate: {warning}"
+        for fold in folds
+        for warning in splits.check_split(dataclasses.replace(clip, split=fold[clip.track]) for clip in own)
+    ]
+    return list(dict.fromkeys(warnings))
 
 
 def copy_for_search(store: Store, clips: Sequence[Clip], out: Path) -> Store:

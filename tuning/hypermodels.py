@@ -10,6 +10,7 @@ They go with any of KerasTuner's tuners::
 `keras_genre.train` does.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -139,13 +140,23 @@ class GenreHyperModel(keras_tuner.HyperModel):
         """Train a network as `fit` does; return all that its validation gave."""
         validation = ClipValidation(self._fold.validation[params.features], self._fold.genres, params)
         options = {"verbose": 0, "shuffle": False} | options
-        model.fit(
-            TrainingWindows(self._fold.training[params.features], len(self._fold.genres), params),
-            epochs=epochs or params.epochs,
-            callbacks=[validation, make_schedule(params.schedule, params.learning_rate), *callbacks],
-            **options,
-        )
+        with graphs_let_go():
+            model.fit(
+                TrainingWindows(self._fold.training[params.features], len(self._fold.genres), params),
+                epochs=epochs or params.epochs,
+                callbacks=[validation, make_schedule(params.schedule, params.learning_rate), *callbacks],
+                **options,
+            )
         return validation
+
+
+def graphs_let_go() -> contextlib.AbstractContextManager[None]:
+    """Return what makes TensorFlow, if it is the backend, forget the graphs of a training at the end of a block."""
+    if keras.config.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    from keras_genre.gradients import forgotten_gradients
+
+    return forgotten_gradients()
 
 
 class LSTMHyperModel(GenreHyperModel):

@@ -37,6 +37,8 @@ class Lasting(keras_tuner.Oracle):
     ----------
     losses : dict
         Trial -> how often it was lost with its worker.
+    given_up_after : int
+        So many trials had ended when failure after failure ended the search the last time: these are not counted again.
     on_end : callable
         Called with a trial when it has ended.
     """
@@ -47,6 +49,7 @@ class Lasting(keras_tuner.Oracle):
         # Failures in a row are counted elsewhere: raised in here, an error would leave the oracle locked.
         super().__init__(**options, max_consecutive_failed_trials=1_000_000_000)
         self.losses: dict[str, int] = {}
+        self.given_up_after = 0
         self.on_end: Callable[[Trial], None] = lambda trial: None
         self.verbose = 0
 
@@ -69,6 +72,7 @@ class Lasting(keras_tuner.Oracle):
             state = json.loads(self.file.read_text(encoding="utf-8"))
             self.trials = {values["trial_id"]: Trial.from_state(values) for values in state["trials"]}
             self.losses = dict(state["losses"])
+            self.given_up_after = int(state.get("given_up_after", 0))
             self.set_state(state)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SearchError(
@@ -80,6 +84,8 @@ class Lasting(keras_tuner.Oracle):
             if trial.trial_id not in self.end_order and trial.trial_id not in self._retry_queue:
                 self._retry_queue.append(trial.trial_id)
         self.ongoing_trials = {}
+        if self._last_failed():
+            self.given_up_after = len(self.end_order)
 
     def take_up(self, out: Path, project: str) -> None:
         """Keep the state below `out`, and go on from what is there."""
@@ -95,12 +101,16 @@ class Lasting(keras_tuner.Oracle):
     def get_state(self) -> dict[str, Any]:
         """Return the state as JSON values."""
         trials = [trial.get_state() for trial in self.trials.values()]
-        return super().get_state() | {"trials": trials, "losses": self.losses}
+        return super().get_state() | {
+            "trials": trials,
+            "losses": self.losses,
+            "given_up_after": self.given_up_after,
+        }
 
     def best(self) -> Trial | None:
-        """Return the best trial so far; of equal ones the first."""
+        """Return the best trial so far; of equal ones the one that began first."""
         done = [trial for trial in self.trials.values() if trial.status == TrialStatus.COMPLETED]
-        return max(done, key=lambda trial: trial.score, default=None)
+        return min(done, key=lambda trial: (-trial.score, int(trial.trial_id)), default=None)
 
     @synchronized
     def create_trial(self, tuner_id: str) -> Trial:
@@ -158,18 +168,22 @@ class Lasting(keras_tuner.Oracle):
         return bool(self.max_trials) and len(self.end_order) >= self.max_trials
 
     def check_failures(self) -> None:
-        """Give up where trial after trial fails.
+        """Give up where trial after trial fails. A search that was given up may be gone on with.
 
         Raises
         ------
         SearchError
             With what the last one failed of.
         """
-        last = self.end_order[-FAILURES_IN_A_ROW:]
-        trials = [self.trials[trial_id] for trial_id in last]
-        if len(last) == FAILURES_IN_A_ROW and all(trial.status == TrialStatus.FAILED for trial in trials):
-            why = trials[-1].message or "see its folder"
-            raise SearchError(f"the last {len(last)} trials failed, trial {last[-1]} of: {why}")
+        if last := self._last_failed():
+            why = last[-1].message or "see its folder"
+            raise SearchError(f"the last {len(last)} trials failed, trial {last[-1].trial_id} of: {why}")
+
+    def _last_failed(self) -> list[Trial]:
+        """Return the last trials if that many failed in a row that the search is to be given up; else none."""
+        last = [self.trials[trial_id] for trial_id in self.end_order[self.given_up_after :][-FAILURES_IN_A_ROW:]]
+        all_failed = len(last) == FAILURES_IN_A_ROW and all(trial.status == TrialStatus.FAILED for trial in last)
+        return last if all_failed else []
 
     @synchronized
     def has_work(self) -> bool:
@@ -183,6 +197,21 @@ class RandomOracle(Lasting, keras_tuner.oracles.RandomSearchOracle):
 
 class HyperbandOracle(Lasting, keras_tuner.oracles.HyperbandOracle):
     """Hyperband: many trials of few epochs, the best of which go on (`plan.hyperband_trials` says how many)."""
+
+    hyperband_iterations: float
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take over a state, but for the number of iterations: how far a search goes is what it is told each time."""
+        iterations = self.hyperband_iterations
+        super().set_state(state)
+        self.hyperband_iterations = iterations
+
+    def populate_space(self, trial_id: str) -> dict[str, Any]:
+        """Propose the values of the next trial."""
+        # KerasTuner stops at the end of the last iteration alone, and never where it is past that already.
+        if self._current_iteration >= self.hyperband_iterations:
+            return {"status": TrialStatus.IDLE if self.ongoing_trials else TrialStatus.STOPPED}
+        return super().populate_space(trial_id)
 
 
 class BayesianOracle(Lasting, keras_tuner.oracles.BayesianOptimizationOracle):

@@ -7,10 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from keras_genre.clips import Clip
-from keras_genre.errors import ParameterError
+from keras_genre.errors import ParameterError, StoreError
 from keras_genre.params import TrainParams, to_json
 from keras_genre.store import Store
-from tuning.data import SearchData, copy_for_search, describe_data, kinds_of, make_folds, search_clips
+from tuning.data import (
+    SearchData,
+    check_folds,
+    copy_for_search,
+    describe_data,
+    kinds_of,
+    make_folds,
+    search_clips,
+)
 from tuning.project import DATA
 from tuning.space import Conditions, Space, make_space
 
@@ -38,6 +46,8 @@ class Method:
         Of the tuner.
     factor : int > 1
         Of Hyperband.
+    split_seed : int
+        Of the folds that are made.
     """
 
     tuner: str = "random"
@@ -47,6 +57,7 @@ class Method:
     seeds: int = 1
     seed: int = 0
     factor: int = 3
+    split_seed: int = 0
 
     def __post_init__(self) -> None:
         if self.tuner not in TUNERS or self.objective not in OBJECTIVES:
@@ -93,6 +104,9 @@ class SearchPlan:
         """Return what makes this search this one, as JSON values. More trials make no other search."""
         method = dataclasses.asdict(self.method)
         del method["trials"]
+        # Without folds that are made here it has no part; and folders of searches without it are of the default.
+        if self.method.folds < 2 or not self.method.split_seed:
+            del method["split_seed"]
         return {
             "preset": self.preset,
             **method,
@@ -155,16 +169,35 @@ def make_search_plan(
     ParameterError
         If the space cannot work.
     StoreError, SplitError
-        If the clips cannot be divided.
+        If the clips cannot be divided, or all windows are longer than one of them.
     """
     clips = search_clips(stores[0].clips)
-    folds = make_folds(clips, method.folds)
+    notes = list(notes or ())
+    folds = make_folds(clips, method.folds, method.split_seed)
+    if method.folds > 1:
+        notes += check_folds(clips, folds)
     seen = {clip.track for clip in clips}
+    # Of test clips their length alone: the winner must fit them.
     shortest = min(
-        frames for store in stores for clip, frames in zip(store.clips, store.frames, strict=True) if clip.track in seen
+        frames
+        for store in stores
+        for clip, frames in zip(store.clips, store.frames, strict=True)
+        if clip.track in seen or clip.split
     )
     conditions = Conditions(kinds_of(stores), shortest, any(clip.variant for clip in clips))
     space = make_space(base, conditions, changes)
+    _check_windows(space, stores[0], shortest)
     if base.early_stopping_epochs == 0 and method.tuner != "hyperband":
-        notes = [*(notes or ()), "no trial stops early; --set early_stopping_epochs=N saves time"]
-    return SearchPlan(preset, method, space, tuple(stores), tuple(clips), folds, tuple(notes or ()))
+        notes.append("no trial stops early; --set early_stopping_epochs=N saves time")
+    return SearchPlan(preset, method, space, tuple(stores), tuple(clips), folds, tuple(notes))
+
+
+def _check_windows(space: Space, store: Store, shortest: int) -> None:
+    """Refuse windows that no trial could cut; of a store of other features than the preset's, clips are the windows."""
+    varies = any(domain.name == "window_frames" and not domain.parent for domain in space.domains)
+    is_foreign = store.header.front_end is None or not store.header.columns_of(space.base.features)
+    if not varies and not is_foreign and space.base.window_frames > shortest:
+        raise StoreError(
+            f"{store.path}: the shortest clip has {shortest} frames, and windows have {space.base.window_frames}; "
+            f"--set window_frames={shortest}, or less"
+        )

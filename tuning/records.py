@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,14 @@ def read_trials(out: Path, space: Space) -> list[TrialRecord]:
     return records
 
 
+def count_ended(out: Path) -> int:
+    """Return how many trials have ended; 0 where none has begun, or the state cannot be read."""
+    try:
+        return len(json.loads((out / TUNER / "oracle.json").read_text(encoding="utf-8"))["end_order"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
 def _record(out: Path, space: Space, state: dict[str, Any]) -> TrialRecord:
     # Trials of a worker elsewhere have left no folder here.
     result = read_result(out, state["trial_id"]) or {}
@@ -75,6 +84,9 @@ def _record(out: Path, space: Space, state: dict[str, Any]) -> TrialRecord:
     )
 
 
-def best_first(trials: list[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials that succeeded, the best first; of equal ones the earlier."""
-    return sorted((trial for trial in trials if trial.succeeded), key=lambda trial: -trial.objective)
+def best_first(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials that succeeded, the best first; of equal ones the one that began first."""
+    # Not the one that ended first: with several workers that would be a matter of time.
+    return sorted(
+        (trial for trial in trials if trial.succeeded), key=lambda trial: (-trial.objective, int(trial.trial))
+    )

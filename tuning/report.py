@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from keras_genre import files
-from tuning.records import TrialRecord
+from tuning.records import TrialRecord, best_first
 from tuning.space import Domain, Space, text_of
 
 PAGE, PICTURE = "report.html", "report.png"
@@ -238,7 +238,7 @@ FACTS = (
 def table(trials: Sequence[TrialRecord], objective: str) -> str:
     """Return the trials as an HTML table, the best first, failed ones last."""
     names = list(dict.fromkeys(name for trial in trials for name in trial.values))
-    ranked = sorted(trials, key=lambda trial: (not trial.succeeded, -trial.objective if trial.succeeded else 0))
+    ranked = best_first(trials) + [trial for trial in trials if not trial.succeeded]
     heads = "".join(f"<th>{html.escape(head)}</th>" for head in ("trial", objective, *names, *FACTS))
     rows = [f"<table><tr>{heads}</tr>"]
     for place, trial in enumerate(ranked):

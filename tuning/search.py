@@ -22,8 +22,9 @@ from keras_genre.train import EMBEDDED_DATA
 from tuning.data import feature_stores
 from tuning.plan import OBJECTIVES, TUNERS, Method, SearchPlan, make_search_plan
 from tuning.project import BEST, claim, clear_leftovers, read_search
+from tuning.records import best_first, count_ended, read_trials
 from tuning.running import run_worker, search_alone, search_with_workers
-from tuning.space import TABLES, read_table
+from tuning.space import kinds_to_try, read_table
 
 DEFAULT_TRIALS = 20
 SILENCE_SECONDS = 60.0
@@ -118,6 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with files.locked_folder(options.out):
         began = claim(options.out, plan.identity())
         clear_leftovers(options.out)
+        ended_before = count_ended(options.out)
         cli.say(f"{'going on with' if began else 'beginning'} the search in {options.out}; starting Keras")
         if options.workers or options.chief:
             search_with_workers(plan, options, sys.argv[1:] if argv is None else list(argv))
@@ -128,6 +130,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from tuning.workers import start_again
 
         start_again()
+    if missing := what_is_missing(plan, ended_before, count_ended(options.out)):
+        cli.say(f"note: {missing}")
     conclude(plan, options)
     return cli.DONE
 
@@ -172,11 +176,10 @@ def plan_of(options: argparse.Namespace) -> SearchPlan:
         seeds=options.seeds,
         seed=options.seed,
         factor=options.factor,
+        split_seed=options.split_seed,
     )
     changes = read_table(options.space) if options.space else {}
-    table = {} if changes.get("only") else TABLES[base.model.family]
-    tuned = (table | changes).get("features") is not None
-    stores = feature_stores(options.data, base.features, tuned)
+    stores = feature_stores(options.data, base.features, kinds_to_try(base, changes))
     # One index is divided; the stores beside it hold the same clips.
     divided, notes = apply_split_options(stores[0].clips, options)
     split_of = {clip.track: clip for clip in divided}
@@ -212,27 +215,41 @@ def description(plan: SearchPlan) -> str:
     return "\n".join(lines)
 
 
+def what_is_missing(plan: SearchPlan, before: int, after: int) -> str:
+    """Return why a search that is over has not run what one might expect; empty if it has.
+
+    Parameters
+    ----------
+    plan : SearchPlan
+    before, after : int
+        Trials that had ended before this start of it, and at its end.
+    """
+    if after < plan.trials:
+        return f"{after} trials have ended, not {plan.trials}: {plan.method.tuner} search finds no more to try"
+    if before == after:
+        return f"nothing was left to run: {after} trials have ended; --trials N with a larger N runs more"
+    return ""
+
+
 def print_top(plan: SearchPlan, options: argparse.Namespace) -> None:
     """Print the best trials so far as flags; what they reached goes to standard error."""
-    from tuning.records import best_first, read_trials
-    from tuning.winner import top_lines
+    from tuning.winner import division_flags, top_lines
 
     # Before the claim, which would make the folder a search's.
     read_search(options.out)
     claim(options.out, plan.identity())
     best = best_first(read_trials(options.out, plan.space))[: options.top]
     data = options.data if options.data != EMBEDDED_DATA else None
-    for trial, line in zip(best, top_lines(plan, best, data), strict=True):
+    for trial, line in zip(best, top_lines(plan, best, data, division_flags(options)), strict=True):
         cli.say(f"trial {trial.trial}: {plan.method.objective} {trial.objective:.3f}")
         print(line)
 
 
 def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
     """Write the report, say what was best, and train it anew if that is wished."""
-    from tuning.records import best_first, read_trials
     from tuning.report import PAGE, write_report
     from tuning.trials import clear_networks, without_retracing_warnings
-    from tuning.winner import flags_of, retrain
+    from tuning.winner import division_flags, flags_of, retrain
 
     out, method = options.out, plan.method
     trials = read_trials(out, plan.space)
@@ -253,8 +270,8 @@ def conclude(plan: SearchPlan, options: argparse.Namespace) -> None:
     print(f"report: {out / PAGE}")
     if not options.retrain_best:
         data = options.data if options.data != EMBEDDED_DATA else None
-        flags = shlex.join(flags_of(plan.preset, plan.space.params_with(best.values), data))
-        print(f"python -m keras_genre.train {flags}")
+        flags = flags_of(plan.preset, plan.space.params_with(best.values), data, division_flags(options))
+        print(f"python -m keras_genre.train {shlex.join(flags)}")
         return
     with files.locked_folder(out), without_retracing_warnings():
         summary = retrain(plan, out, best, options.retrain_seeds, export=not options.no_export)

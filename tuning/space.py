@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_genre.errors import ParameterError
-from keras_genre.params import TrainParams, from_json, to_json
+from keras_genre.params import FEATURE_DIMS, TAGGER_KINDS, TrainParams, from_json, to_json, with_values
 
 # What may stand beside a name:
 #   [a, b, ...]                             one of these values
@@ -21,7 +21,6 @@ from keras_genre.params import TrainParams, from_json, to_json
 #   {"values": [...], "when": "NAME=VALUE"} only where another hyperparameter has that value
 #   {"shares_of_epochs": [...]}             numbers of epochs, as shares of the whole budget
 RECIPE: dict[str, Any] = {
-    "features": ["spectral33", "mfcc13", "log_mel128"],
     "window_frames": [64, 128, 256],
     "augmentation": [True, False],
     "batch_size": [16, 32, 64],
@@ -40,6 +39,11 @@ RECIPE: dict[str, Any] = {
     "model.input_noise": [0.0, 0.1, 0.3],
 }
 
+ANY_FEATURES = {"features": ["spectral33", "mfcc13", "log_mel128"]}
+
+# What is done to windows (`shift_bands`, `mask_bands`) takes the values of a frame for bands of a spectrum.
+BANDS = {"features": ["log_mel128", "log_mel128_levels"]}
+
 LSTM: dict[str, Any] = {
     "model.lstm_units": [[32], [64], [128], [32, 32], [64, 64], [128, 128], [128, 32]],
     "model.lstm_bidirectional": [False, True],
@@ -53,12 +57,21 @@ CONV2D: dict[str, Any] = {
 }
 
 TABLES: dict[str, dict[str, Any]] = {
-    "lstm": RECIPE | LSTM,
-    "conv2d": RECIPE | CONV2D,
-    "short_chunk_cnn": RECIPE | CONV2D | {"model.pooling": ["mean", "max", "mean_max", "attention"]},
-    "crnn": RECIPE | LSTM | {"model.conv_filters": [16, 24, 32]},
+    "lstm": ANY_FEATURES | RECIPE | LSTM,
+    "conv2d": ANY_FEATURES | RECIPE | CONV2D,
+    "short_chunk_cnn": BANDS | RECIPE | CONV2D | {"model.pooling": ["mean", "max", "mean_max", "attention"]},
+    "crnn": BANDS | RECIPE | LSTM | {"model.conv_filters": [16, 24, 32]},
 }
-"""The default space of each family of networks."""
+"""The default space of each family of networks; `table_of` says how features vary."""
+
+SPECTRAL_KINDS = tuple(kind for kind in FEATURE_DIMS if kind not in TAGGER_KINDS)
+"""Feature kinds with a frame for each spectrum, or few: windows of so many frames are of comparable durations."""
+
+PROBABILITIES = "taggram50"
+"""The feature kind whose values are probabilities."""
+
+RESTRICTED = ("features", "window_frames", "augmentation")
+"""What the data do not allow every value of."""
 
 SIGNIFICANT_DIGITS = 4
 """Of a number from a range: what a flag can say, and what survives every way of storing it."""
@@ -229,11 +242,51 @@ def read_table(path: Path) -> dict[str, Any]:
     return table
 
 
+def table_of(base: TrainParams, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the table of a search: the default one of the family, with changes.
+
+    Features vary by default between the preset's own kind and those of the family's table, if frames of all of these
+    are spectra. They do not vary where the preset's are what a network says of seconds, or probabilities
+    (`log_odds`).
+
+    Parameters
+    ----------
+    base, changes
+        As for `make_space`.
+
+    Raises
+    ------
+    ParameterError
+        If features are asked for that are no probabilities where the network takes these.
+    """
+    changes = dict(changes or {})
+    table = {} if changes.pop("only", False) else dict(TABLES[base.model.family])
+    if table:
+        comparable = base.features in SPECTRAL_KINDS and not base.model.log_odds
+        table["features"] = list(dict.fromkeys([base.features, *(table["features"] if comparable else [])]))
+    table |= changes
+    if base.model.log_odds and "model.log_odds" not in table and changes.get("features") is not None:
+        for kind in _domain("features", changes["features"], base).values:
+            if kind in FEATURE_DIMS and kind != PROBABILITIES:
+                raise ParameterError(
+                    f"space: features={kind}: are no probabilities, which model.log_odds takes; leave them out, or "
+                    "--set model.log_odds=false"
+                )
+    return table
+
+
+def kinds_to_try(base: TrainParams, changes: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """Return the feature kinds between which a search may choose; arguments are those of `make_space`."""
+    entry = table_of(base, changes).get("features")
+    return () if entry is None else _domain("features", entry, base).values
+
+
 def make_space(base: TrainParams, conditions: Conditions, changes: Mapping[str, Any] | None = None) -> Space:
     """Fit the default space of a family to parameters and data.
 
     What the data do not allow is left out: feature kinds that they do not hold, windows longer than the shortest clip,
-    augmentation without altered copies. The preset's value then stays.
+    augmentation without altered copies. The preset's value then stays, unless the data do not allow that either and do
+    allow one of the others.
 
     Parameters
     ----------
@@ -248,11 +301,10 @@ def make_space(base: TrainParams, conditions: Conditions, changes: Mapping[str, 
     ParameterError
         If a name is unknown, a value cannot work, or nothing varies.
     """
-    changes = dict(changes or {})
-    table = {} if changes.pop("only", False) else dict(TABLES[base.model.family])
-    table |= changes
-    domains = [_domain(name, entry, base) for name, entry in table.items() if entry is not None]
-    domains = [domain for domain in (_allowed(each, conditions) for each in domains) if domain is not None]
+    domains = [_domain(name, entry, base) for name, entry in table_of(base, changes).items() if entry is not None]
+    _check(base, domains)
+    _check_conditions(base, domains)
+    base, domains = _fitted(base, domains, conditions, changes or {})
     names = {domain.name for domain in domains}
     fixed = flat(to_json(base))
     kept = []
@@ -265,7 +317,6 @@ def make_space(base: TrainParams, conditions: Conditions, changes: Mapping[str, 
     ordered = sorted(kept, key=lambda domain: bool(domain.parent))
     if not any(domain.values[1:] or domain.low < domain.high for domain in ordered):
         raise ParameterError("space: nothing varies; give values with --space")
-    _check(base, ordered)
     return Space(base, tuple(ordered))
 
 
@@ -294,17 +345,30 @@ def _domain(name: str, entry: Any, base: TrainParams) -> Domain:
     return Domain(name, low=float(low), high=float(high), log=log, **where)
 
 
-def _allowed(domain: Domain, conditions: Conditions) -> Domain | None:
-    values = domain.values
-    if domain.name == "features":
-        values = tuple(value for value in values if value in conditions.kinds)
-    elif domain.name == "window_frames":
-        values = tuple(value for value in values if value <= conditions.shortest_frames)
-    elif domain.name == "augmentation" and not conditions.copies:
-        values = ()
-    else:
-        return domain
-    return dataclasses.replace(domain, values=values) if len(values) > 1 else None
+def _fitted(
+    base: TrainParams, domains: Iterable[Domain], conditions: Conditions, changes: Mapping[str, Any]
+) -> tuple[TrainParams, list[Domain]]:
+    """Leave out what the data do not allow; where that leaves one value, parameters have it that need it."""
+    kept, alone = [], {}
+    own = to_json(base)
+    for domain in domains:
+        name = domain.name
+        values = tuple(value for value in domain.values if _fits(name, value, conditions))
+        if name not in RESTRICTED or not domain.values or len(values) > 1 or (values and domain.parent):
+            kept.append(dataclasses.replace(domain, values=values))
+        # A store of another kind of features than the preset's is no reason: a training takes it as it is.
+        elif values and (name in changes or (name != "features" and not _fits(name, own[name], conditions))):
+            alone[name] = values[0]
+    return _replaced(base, alone), kept
+
+
+def _fits(name: str, value: Any, conditions: Conditions) -> bool:
+    """Tell whether the data allow a value."""
+    if name == "features":
+        return value in conditions.kinds
+    if name == "window_frames":
+        return value <= conditions.shortest_frames
+    return name != "augmentation" or conditions.copies
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -313,6 +377,26 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
     return found
+
+
+def _check_conditions(base: TrainParams, domains: Iterable[Domain]) -> None:
+    """Refuse conditions that nothing can meet."""
+    by_name = {domain.name: domain for domain in domains}
+    fixed = flat(to_json(base))
+    for domain in by_name.values():
+        name, value = domain.parent, domain.parent_value
+        where = f'space: {domain.name}: "when" is {name}={value}'
+        if name in by_name:
+            known = list(map(text_of, by_name[name].values))
+            if value not in known:
+                raise ParameterError(f"{where}, but {name} is {', '.join(known) or 'a number of a range'}")
+        elif name:
+            if name not in fixed:
+                raise ParameterError(f"{where}: no parameter {name!r}; train --list-presets shows their names")
+            try:
+                with_values(base, [f"{name}={value}"])
+            except ParameterError as error:
+                raise ParameterError(f"{where}: {error}") from error
 
 
 def _check(base: TrainParams, domains: Iterable[Domain]) -> None:

@@ -1,5 +1,6 @@
 """The end of a search: the best trials as flags, and the winner trained anew and tested once."""
 
+import argparse
 import dataclasses
 import json
 import shlex
@@ -25,21 +26,51 @@ from tuning.space import flat, text_of
 BEST_RESULT = "best.json"
 
 
-def flags_of(preset_name: str, params: TrainParams, data: Place | None = None) -> list[str]:
-    """Return the flags with which `keras_genre.train` trains with these parameters."""
+def flags_of(
+    preset_name: str, params: TrainParams, data: Place | None = None, division: Sequence[str] = ()
+) -> list[str]:
+    """Return the flags with which `keras_genre.train` trains with these parameters.
+
+    Parameters
+    ----------
+    preset_name : str
+    params : TrainParams
+    data : Place, optional
+        Without, the embedded data.
+    division : sequence of str
+        What `division_flags` gave: by another division, clips that chose the parameters would be tested on.
+    """
     before, after = flat(to_json(preset(preset_name))), flat(to_json(params))
     flags = ["--preset", preset_name]
     if data is not None:
         flags += ["--data", str(data)]
+    flags += division
     for name, value in after.items():
         if value != before[name]:
             flags += ["--set", f"{name}={text_of(value)}"]
     return flags
 
 
-def top_lines(plan: SearchPlan, trials: Sequence[TrialRecord], data: Place | None) -> list[str]:
-    """Return a line of flags for each trial."""
-    return [shlex.join(flags_of(plan.preset, plan.space.params_with(trial.values), data)) for trial in trials]
+def division_flags(options: argparse.Namespace) -> list[str]:
+    """Return the flags of `add_split_options` that divide clips as `options` does."""
+    flags = []
+    for name in ("groups", "split_list", "fold"):
+        if (value := getattr(options, name)) is not None:
+            flags += [f"--{name.replace('_', '-')}", str(value)]
+    if options.fractions:
+        flags += ["--fractions", *map(str, options.fractions)]
+    if options.split_seed:
+        flags += ["--split-seed", str(options.split_seed)]
+    if options.allow_shared_groups:
+        flags.append("--allow-shared-groups")
+    return flags
+
+
+def top_lines(
+    plan: SearchPlan, trials: Sequence[TrialRecord], data: Place | None, division: Sequence[str] = ()
+) -> list[str]:
+    """Return a line of flags, as `flags_of` gives them, for each trial."""
+    return [shlex.join(flags_of(plan.preset, plan.space.params_with(trial.values), data, division)) for trial in trials]
 
 
 def without_validation(params: TrainParams, folder: Path, result: dict[str, Any]) -> TrainParams:
