@@ -93,7 +93,9 @@ def evaluate(run: Path, split: str = "test", data: Place | str | None = None) ->
         values["devices"] = list(info.devices)
     title = f"{info.preset} on {len(clips)} {split} clips"
     calibration = values["calibration"]
-    fitted = f"{calibration['temperature']:.3f}, divided out" if calibration else "not fitted, too few validation clips"
+    fitted = "not fitted (too few validation clips, or the training was interrupted before it)"
+    if calibration:
+        fitted = f"{calibration['temperature']:.3f}, divided out"
     facts: dict[str, object] = {
         "expected calibration error": f"{error:.3f}",
         "temperature": fitted,
