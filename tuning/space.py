@@ -263,7 +263,8 @@ def table_of(base: TrainParams, changes: Mapping[str, Any] | None = None) -> dic
     table = {} if changes.pop("only", False) else dict(TABLES[base.model.family])
     if table:
         comparable = base.features in SPECTRAL_KINDS and not base.model.log_odds
-        table["features"] = list(dict.fromkeys([base.features, *(table["features"] if comparable else [])]))
+        others = table["features"] if comparable else []
+        table["features"] = others if base.features in others else [base.features, *others]
     table |= changes
     if base.model.log_odds and "model.log_odds" not in table and changes.get("features") is not None:
         for kind in _domain("features", changes["features"], base).values:
