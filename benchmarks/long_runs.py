@@ -413,8 +413,9 @@ def draw(parts: dict[str, dict[str, Any]], path: Path) -> None:
     for place, (name, found) in enumerate(curves.items(), 1):
         title = f"{found['units']} {name}"
         axes = figure.add_subplot(1, len(curves), place, title=title, xlabel="done", ylabel="memory (MiB)")
-        axes.plot([done for _, done, _ in found["curve"]], [mib for *_, mib in found["curve"]], color=TRAIN_COLOUR)
-        axes.set_ylim(bottom=0)
+        memory = [mib for *_, mib in found["curve"]]
+        axes.plot([done for _, done, _ in found["curve"]], memory, color=TRAIN_COLOUR)
+        axes.set_ylim(0, 1.1 * max(memory))
         axes.grid(alpha=0.3)
     save_figure(figure, path)
 
