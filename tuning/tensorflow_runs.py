@@ -12,7 +12,7 @@ from keras_genre.errors import RunError
 from keras_genre.metrics import cross_entropy
 from keras_genre.params import TrainParams
 from keras_genre.pipeline import label_rows
-from keras_genre.runs import HISTORY, MODEL, RUN, best_epoch, load_model, read_history
+from keras_genre.runs import HISTORY, MODEL, RUN, best_epoch, has_stopped_early, load_model, read_history
 from keras_genre.scoring import score_clips
 from keras_genre.store import Store
 from tuning.hypermodels import parameters_of
@@ -67,5 +67,4 @@ def has_stopped(out: Path, params: TrainParams, epochs: int) -> bool:
     if not ((out / RUN).is_file() and (out / HISTORY).is_file() and (out / MODEL).is_file()):
         return False
     history = read_history(out)
-    patience = params.early_stopping_epochs
-    return len(history) >= epochs or bool(patience and len(history) - 1 - best_epoch(history) >= patience)
+    return len(history) >= epochs or has_stopped_early(history, params)
