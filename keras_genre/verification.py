@@ -136,8 +136,23 @@ class Request:
     refusal: str = ""
 
 
+_START = """
+import json, runpy, sys
+sys.path[:] = json.loads(sys.argv.pop(1))
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def import_folders() -> list[str]:
+    """Return where this process imports from, but for the current folder, which `python -m` looks into first."""
+    here = os.path.realpath(os.curdir)
+    return [folder for folder in sys.path if os.path.isabs(folder) and os.path.realpath(folder) != here]
+
+
 class CleanProcess:
     """A program that uses an exported model, apart from this package, the current folder and any GPU.
+
+    It imports from where this process does, be it PYTHONPATH or the packages of the user.
 
     It begins to load its libraries when this object is made; what it shall do it is told by `run`, once.
 
@@ -149,7 +164,7 @@ class CleanProcess:
 
     def __init__(self, program: Path):
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(program)],
+            [sys.executable, "-I", "-c", _START, json.dumps(import_folders()), str(program)],
             cwd=tempfile.gettempdir(),
             env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
             stdin=subprocess.PIPE,

@@ -374,6 +374,26 @@ def test_the_newest_version_is_the_highest_number(tmp_path):
         read_saved_model(tmp_path)
 
 
+def test_a_clean_process_imports_from_where_this_one_does_but_for_the_folder_it_is_in(tmp_path, monkeypatch):
+    program, answer = tmp_path / "program.py", tmp_path / "answer.json"
+    program.write_text(
+        "import importlib.util, json, sys\n"
+        "if __name__ == '__main__':\n"
+        "    found = [name for name in ('ours', 'mine') if importlib.util.find_spec(name)]\n"
+        "    (answer,) = json.load(sys.stdin)\n"
+        "    with open(answer, 'w') as file:\n"
+        "        json.dump([found, sys.flags.isolated], file)\n"
+    )
+    for name in ("ours", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").write_text("")
+        monkeypatch.syspath_prepend(tmp_path / name)
+    monkeypatch.chdir(tmp_path / "mine")
+    with CleanProcess(program) as process:
+        process.run(answer)
+    assert json.loads(answer.read_text()) == [["ours"], 1]
+
+
 def test_a_programme_of_others_that_has_tensorflow_only_can_use_it(exported):
     code = (
         "import sys\n"
