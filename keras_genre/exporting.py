@@ -35,7 +35,7 @@ from keras_genre.saved_models import (
 )
 from keras_genre.serving_graph import Member, ServingGraph
 from keras_genre.training import versions
-from keras_genre.verification import PROBE, Checks, CleanProcess, Verification, verify
+from keras_genre.verification import CPU, PROBE, Checks, CleanProcess, Verification, verify
 from keras_genre.warmup import warmup_record, write_warmup
 
 WARMUP_SECONDS = 30.0
@@ -82,7 +82,7 @@ def export_saved_model(
     folders = [runs] if isinstance(runs, Path) else list(runs)
     infos = [read_run(run) for run in folders]
     _require_one_kind(folders, infos)
-    models = [load_model(run) for run in folders]
+    models = [load_for_cpu(run) for run in folders]
     params = saved_model_params(*infos, temperature=temperature)
     versions_folder = out.resolve().parent
     is_new = not versions_folder.exists()
@@ -163,6 +163,26 @@ def front_end_of(info: RunInfo) -> FrontEndParams | None:
     return front_end and dataclasses.replace(front_end, kind=info.params.features)
 
 
+def load_for_cpu(run: Path) -> keras.Model:
+    """Load a run's network so that a CPU alone computes what it says, whatever else there is.
+
+    A GPU rounds otherwise, as to TF32, and lacks operations where results must be the same every time.
+
+    Raises
+    ------
+    RunError
+        If the run has no network, or it is damaged.
+    """
+    with tf.device(CPU):
+        model = load_model(run)
+    for layer in model.layers:
+        for part in (layer, getattr(layer, "forward_layer", None), getattr(layer, "backward_layer", None)):
+            if isinstance(part, keras.layers.LSTM):
+                # By itself it takes cuDNN's kernels wherever a GPU is.
+                part.use_cudnn = False
+    return model
+
+
 def cpu_twin(model: keras.Model, params: ModelParams, *, fused: bool = True) -> keras.Model:
     """Return a network that gives the logits of `model` on any device.
 
@@ -180,10 +200,11 @@ def cpu_twin(model: keras.Model, params: ModelParams, *, fused: bool = True) -> 
     plain = dataclasses.replace(params, dropout=0.0, lstm_inner_dropout=0.0, lstm_recurrent_dropout=0.0)
     _, window_frames, dims = model.input_shape
     rnn = BlockRNN if fused and not plain.mixed_bfloat16 else keras.layers.RNN
-    twin = build_model(plain, window_frames, dims, model.output_shape[-1], rnn=rnn)
-    twin.set_weights(model.get_weights())
-    # It derives from its weights, at this call only, what it computes with.
-    twin.get_layer("standardisation").finalize_state()
+    with tf.device(CPU):
+        twin = build_model(plain, window_frames, dims, model.output_shape[-1], rnn=rnn)
+        twin.set_weights(model.get_weights())
+        # It derives from its weights, at this call only, what it computes with.
+        twin.get_layer("standardisation").finalize_state()
     return twin
 
 

@@ -15,9 +15,9 @@ import tensorflow as tf
 
 from keras_genre import files
 from keras_genre.errors import ExportError
-from keras_genre.exporting import cpu_twin, labels_text, saved_model_params
+from keras_genre.exporting import cpu_twin, labels_text, load_for_cpu, saved_model_params
 from keras_genre.metrics import softmax
-from keras_genre.runs import load_model, read_run
+from keras_genre.runs import read_run
 from keras_genre.saved_models import (
     FEATURES,
     INPUTS,
@@ -28,7 +28,8 @@ from keras_genre.saved_models import (
     PROBABILITIES,
     require_free,
 )
-from keras_genre.verification import BFLOAT16_TOLERANCE, TOLERANCE, CleanProcess, plausible_frames
+from keras_genre.scoring import ClipScorer
+from keras_genre.verification import BFLOAT16_TOLERANCE, CPU, TOLERANCE, CleanProcess, plausible_frames
 
 LOGITS = "logits"
 
@@ -66,7 +67,7 @@ def export_litert(run: Path, out: Path, *, replace: bool = False) -> str:
     """
     require_free(out, replace, LITERT_FILES)
     info = read_run(run)
-    model = load_model(run)
+    model = load_for_cpu(run)
     params = saved_model_params(info)
     # LiteRT has no arithmetic in bfloat16; the weights are float32 anyway.
     network = cpu_twin(model, dataclasses.replace(params.network, mixed_bfloat16=False), fused=False)
@@ -122,7 +123,8 @@ def verify_litert(file: Path, model: keras.Model, tolerance: float, process: Cle
     """
     windows = plausible_frames(model, WINDOWS * model.input_shape[1]).reshape((WINDOWS, 1, *model.input_shape[1:]))
     windows[0] = 0
-    expected = softmax(model.predict(windows[:, 0], verbose=0).astype(np.float64))
+    with tf.device(CPU):
+        expected = softmax(ClipScorer(model).windows(windows[:, 0]).astype(np.float64))
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered, facts = (Path(scratch) / name for name in ("in.npy", "out.npz", "out.json"))
         np.save(asked, windows)

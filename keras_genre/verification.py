@@ -44,6 +44,9 @@ from keras_genre.scoring import ClipScorer
 PROBE = Path(__file__).with_name("saved_model_probe.py")
 """The program that answers, for `CleanProcess`."""
 
+CPU = "CPU:0"
+"""The device of the answers that an export is held against, as of those that the clean process gives."""
+
 TOLERANCE = 1e-5
 """How far a probability may be from what the run's network gives for the same waveform."""
 
@@ -136,8 +139,23 @@ class Request:
     refusal: str = ""
 
 
+_START = """
+import json, runpy, sys
+sys.path[:] = json.loads(sys.argv.pop(1))
+runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def import_folders() -> list[str]:
+    """Return where this process imports from, but for the current folder, which `python -m` looks into first."""
+    here = os.path.realpath(os.curdir)
+    return [folder for folder in sys.path if os.path.isabs(folder) and os.path.realpath(folder) != here]
+
+
 class CleanProcess:
     """A program that uses an exported model, apart from this package, the current folder and any GPU.
+
+    It imports from where this process does, be it PYTHONPATH or the packages of the user.
 
     It begins to load its libraries when this object is made; what it shall do it is told by `run`, once.
 
@@ -149,7 +167,7 @@ class CleanProcess:
 
     def __init__(self, program: Path):
         self._process = subprocess.Popen(
-            [sys.executable, "-I", str(program)],
+            [sys.executable, "-I", "-c", _START, json.dumps(import_folders()), str(program)],
             cwd=tempfile.gettempdir(),
             env=os.environ | {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
             stdin=subprocess.PIPE,
@@ -191,7 +209,7 @@ def verify(
     folder : Path
         The SavedModel.
     models : sequence of keras.Model
-        The runs' networks, one for every member of `params`.
+        The runs' networks, one for every member of `params`, which a CPU can run.
     params : SavedModelParams
         What the SavedModel must say of itself.
     checks : Checks
@@ -209,11 +227,7 @@ def verify(
     labels = (folder / ASSETS / LABELS).read_text(encoding="utf-8").splitlines()
     if labels != list(params.genres):
         raise ExportError(f"{folder}: the labels among the assets are not the genres of the run")
-    inputs, requests, reference = (
-        _audio_requests(models, params, checks)
-        if params.front_end
-        else _frame_requests(models[0], params.features_divisor, checks)
-    )
+    inputs, requests, reference = expectations(models, params, checks)
     answers, facts = _answers(process, folder, inputs, requests)
     _check_facts(params, facts)
     is_rounded = any(member.network.mixed_bfloat16 for member in params.members)
@@ -234,6 +248,25 @@ def verify(
     return Verification(
         len(requests), difference, reference_difference, facts["peak_bytes"], time.monotonic() - started
     )
+
+
+def expectations(
+    models: Sequence[keras.Model], params: SavedModelParams, checks: Checks
+) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
+    """Return what to ask of a SavedModel, computed by a CPU alone.
+
+    Returns
+    -------
+    inputs : dict
+        By name.
+    requests : list of Request
+    reference : dict
+        Probabilities that librosa's frames of some inputs give, by the inputs' names.
+    """
+    with tf.device(CPU):
+        if params.front_end:
+            return _audio_requests(models, params, checks)
+        return _frame_requests(models[0], params.features_divisor, checks)
 
 
 def made_up_clips(samples: int, sample_rate_hz: int) -> dict[str, np.ndarray]:

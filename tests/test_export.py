@@ -3,21 +3,24 @@
 import dataclasses
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 from toys import GENRES, NETWORKS, make_untrained_run, toy_params
 
 from keras_genre import files
 from keras_genre.__main__ import main as keras_genre
 from keras_genre.errors import ExportError, SavedModelError
-from keras_genre.exporting import cpu_twin, export_saved_model, saved_model_params, write_saved_model
+from keras_genre.exporting import cpu_twin, export_saved_model, load_for_cpu, saved_model_params, write_saved_model
 from keras_genre.features.layers import FrontEnd
 from keras_genre.models.presets import PRESETS
 from keras_genre.params import FrontEndParams
@@ -238,6 +241,39 @@ def test_the_twin_needs_neither_a_gpu_nor_random_numbers(name, tmp_path):
     np.testing.assert_allclose(twin.predict(frames, verbose=0), model.predict(frames, verbose=0), atol=1e-5)
 
 
+def test_what_an_export_is_held_against_is_computed_by_the_cpu_whatever_else_there_is(exported):
+    command = [sys.executable, Path(__file__).with_name("other_device.py"), exported.run]
+    log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    made, after = (
+        set(re.findall(r"/device:(\w+:\d)", part)) for part in log.split("expectations are made\n", maxsplit=1)
+    )
+    assert made == {"CPU:0"}
+    assert after == {"CPU:1"}
+
+
+def test_an_exported_graph_is_bound_to_no_device(exported):
+    content = saved_model_pb2.SavedModel.FromString((exported.version / "saved_model.pb").read_bytes())
+    functions = [each for meta in content.meta_graphs for each in meta.graph_def.library.function]
+    # Files are for the CPU alone.
+    computing = [each for each in functions if not re.search("traced_(save|restore)", each.signature.name)]
+    assert sum(len(each.node_def) for each in computing) > 100
+    assert {node.device for each in computing for node in each.node_def} == {""}
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_network_that_was_trained_for_cudnn_is_asked_without_it(bidirectional, tmp_path):
+    layers = dataclasses.replace(toy_params().model, lstm_recurrent_dropout=0.0, lstm_bidirectional=bidirectional)
+    run = make_untrained_run(tmp_path / "run", toy_params(model=layers), use_cudnn=True)
+    models = load_model(run), load_for_cpu(run)
+    choices = [
+        {layer.use_cudnn for layer in model._flatten_layers() if isinstance(layer, keras.layers.LSTM)}
+        for model in models
+    ]
+    assert choices == [{"auto"}, {False}]
+    frames = np.random.default_rng(0).standard_normal((2, 16, 33)).astype(np.float32) * 50
+    np.testing.assert_array_equal(*(ClipScorer(model).windows(frames) for model in models))
+
+
 def test_a_run_on_imported_features_is_exported_for_features_and_says_so(tmp_path, capsys):
     run = make_untrained_run(tmp_path / "run", toy_params(), StoreHeader("spectral33", 33, 0.0, None))
     assert keras_genre(["export", str(run), "--out", str(tmp_path / "toy" / "1")]) == 0
@@ -372,6 +408,26 @@ def test_the_newest_version_is_the_highest_number(tmp_path):
         version_folder(tmp_path / "12")
     with pytest.raises(SavedModelError, match="was not exported by keras_genre"):
         read_saved_model(tmp_path)
+
+
+def test_a_clean_process_imports_from_where_this_one_does_but_for_the_folder_it_is_in(tmp_path, monkeypatch):
+    program, answer = tmp_path / "program.py", tmp_path / "answer.json"
+    program.write_text(
+        "import importlib.util, json, sys\n"
+        "if __name__ == '__main__':\n"
+        "    found = [name for name in ('ours', 'mine') if importlib.util.find_spec(name)]\n"
+        "    (answer,) = json.load(sys.stdin)\n"
+        "    with open(answer, 'w') as file:\n"
+        "        json.dump([found, sys.flags.isolated], file)\n"
+    )
+    for name in ("ours", "mine"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.py").write_text("")
+        monkeypatch.syspath_prepend(tmp_path / name)
+    monkeypatch.chdir(tmp_path / "mine")
+    with CleanProcess(program) as process:
+        process.run(answer)
+    assert json.loads(answer.read_text()) == [["ours"], 1]
 
 
 def test_a_programme_of_others_that_has_tensorflow_only_can_use_it(exported):
