@@ -298,36 +298,49 @@ def kill_once(name: str, folder: Path, moment_seconds: float) -> dict[str, Any]:
     return {"moment_seconds": round(moment_seconds, 3), "was_running": was_running, "wrong": wrong}
 
 
-def run(names: list[str], rounds: int, seed: int, seconds: float, folder: Path) -> dict[str, dict[str, Any]]:
+Found = dict[str, dict[str, Any]]
+"""Of every command the processor time of an uninterrupted run, and its rounds."""
+
+
+def run(
+    names: list[str], rounds: int, seed: int, seconds: float, folder: Path, kept: Found, keep: Callable[[Found], None]
+) -> None:
     """Do what is missing of so many rounds of each command, until the time is over.
 
-    Returns
-    -------
-    dict
-        Of every command the processor time of an uninterrupted run, and its rounds.
+    Parameters
+    ----------
+    names : list of str
+    rounds, seed : int
+    seconds : float
+    folder : Path
+        For what the commands write.
+    kept : dict
+        What was found before, also of other commands.
+    keep : callable
+        Called after every round with all that is found.
     """
     end = time.monotonic() + seconds
-    record = folder / "rounds.json"
-    found = json.loads(record.read_text()) if record.is_file() else {}
     if not (folder / "music").is_dir():
         make_music(folder / "music.partial")
         (folder / "music.partial").rename(folder / "music")
     durations = {name: make_reference(name, folder) for name in CASES if name in (*names, *_needed(names))}
-    done = sum(len(found.get(name, [])) for name in names)
+    found = {name: kept.get(name, {"rounds": []}) for name in CASES if name in (*kept, *names)}
+    for name in names:
+        found[name] |= {"seconds": durations[name]}
+    done = sum(len(found[name]["rounds"]) for name in names)
     with Progress(rounds * len(names), "rounds", done=done) as progress:
         for number in range(rounds):
             for name in names:
-                results = found.setdefault(name, [])
+                results = found[name]["rounds"]
                 if len(results) > number or time.monotonic() > end:
                     continue
                 moment = random.Random(f"{name} {seed} {number}").uniform(0.0, 1.05 * durations[name])
                 results.append(kill_once(name, folder, moment))
-                files.write_json(record, found)
+                keep(found)
                 progress.advance()
                 if results[-1]["wrong"]:
                     progress.say(f"{name}, killed after {moment:.3f} s: {results[-1]['wrong']}")
                     shutil.move(folder / name / "killed", folder / name / f"wrong {number}")
-    return {name: {"seconds": durations[name], "rounds": found.get(name, [])} for name in names}
 
 
 def _needed(names: list[str]) -> list[str]:
@@ -362,16 +375,17 @@ def main() -> int:
         parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join(CASES)}")
     names = [name for name in CASES if name in (options.commands or CASES)]
     preload()
-    found = run(names, options.rounds, options.seed, options.seconds, options.out.resolve())
-    result = {
-        "command": f"python -m benchmarks.kill_anywhere {' '.join(names)} --rounds {options.rounds}",
-        "date": time.strftime("%Y-%m-%d"),
-        "commands": found,
-    }
-    files.write_json(options.results, result)
-    files.write_text(options.results.with_suffix(".md"), table(found))
-    print(table(found), end="")
-    wrong = any(each["wrong"] for result in found.values() for each in result["rounds"])
+    kept: Found = json.loads(options.results.read_text())["commands"] if options.results.is_file() else {}
+
+    def keep(found: Found) -> None:
+        result = {"command": "python -m benchmarks.kill_anywhere", "date": time.strftime("%Y-%m-%d"), "commands": found}
+        files.write_json(options.results, result)
+        files.write_text(options.results.with_suffix(".md"), table(found))
+        kept.update(found)
+
+    run(names, options.rounds, options.seed, options.seconds, options.out.resolve(), kept, keep)
+    print(table(kept), end="")
+    wrong = any(each["wrong"] for result in kept.values() for each in result["rounds"])
     return cli.SOME_FAILED if wrong else cli.DONE
 
 
