@@ -16,6 +16,9 @@ from keras_genre.errors import ParameterError
 COLUMNS = ("file", "genre", "probability", "unsure", "error")
 """Before those of the genres, which hold their probabilities."""
 
+NAMES = "surrogateescape"
+"""How names of files that are not UTF-8 are written: as the bytes that they are."""
+
 AddRow = Callable[[dict[str, Any]], None]
 
 
@@ -51,7 +54,7 @@ def rows_of(path: Path, genres: Sequence[str]) -> list[str]:
         raise ParameterError(
             f"--csv {path}: is no table of the genres of this model; name another, or start it anew by --overwrite"
         )
-    return [row[0] for row in csv.reader(io.StringIO(b"".join(lines[1:]).decode(), newline=""))]
+    return [row[0] for row in csv.reader(io.StringIO(b"".join(lines[1:]).decode(errors=NAMES), newline=""))]
 
 
 @contextlib.contextmanager
@@ -124,7 +127,7 @@ def row_of(result: dict[str, Any], genres: Sequence[str]) -> bytes:
 def _line(values: Sequence[object]) -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue().encode()
+    return buffer.getvalue().encode(errors=NAMES)
 
 
 def _whole_lines(path: Path) -> list[bytes]:

@@ -5,6 +5,7 @@ Command: `python -m keras_genre.predict FILE...`; takes files and folders.
 
 import argparse
 import contextlib
+import io
 import json
 import math
 import os
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from keras_genre import cli
 from keras_genre.errors import AudioError, ParameterError
 from keras_genre.extract import Extracted, Job, LocalWorkers, decode
-from keras_genre.label_table import label_table, require_no_rows, rows_of
+from keras_genre.label_table import NAMES, label_table, require_no_rows, rows_of
 from keras_genre.metrics import UNSURE_BELOW
 from keras_genre.places import local_path
 from keras_genre.progress import Progress
@@ -238,6 +239,8 @@ def lines_for_people(top: int, timeline: bool) -> Iterator[Show]:
         if "error" not in result:
             print("\n".join(result_lines(result, top, timeline)), flush=True)
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=NAMES)
     yield show
 
 
@@ -248,7 +251,9 @@ def json_list() -> Iterator[Show]:
 
     def show(result: dict[str, Any]) -> None:
         nonlocal before
-        text = json.dumps(result, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+        # A name that is not UTF-8 has JSON's own escapes then.
+        text = json.dumps(result, indent=2, ensure_ascii=False).encode(errors="backslashreplace").decode()
+        text = text.replace("\n", "\n  ")
         print(f"{before}\n  {text}", end="", flush=True)
         before = ","
 

@@ -21,7 +21,7 @@ from keras_genre import audio
 from keras_genre.errors import AudioError, RunError, SavedModelError
 from keras_genre.extract import DECODED_BYTES, Extracted, Job, decode, extract, most_at_a_time
 from keras_genre.features.reference import waveform_to_frames
-from keras_genre.label_table import row_of
+from keras_genre.label_table import row_of, rows_of
 from keras_genre.metrics import softmax
 from keras_genre.params import FrontEndParams
 from keras_genre.pipeline import window_starts
@@ -247,6 +247,15 @@ def test_a_table_without_a_row_is_begun_anew_and_any_other_by_wish(run, tmp_path
     captured = capsys.readouterr()
     assert f"error: {tmp_path / 'folder'}: Is a directory" in captured.err
     assert captured.out == ""
+
+
+def test_a_name_that_is_not_utf_8_is_a_name(run, tmp_path, encode):
+    file = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
+    Path(file).write_bytes(encode("WAV", "PCM_16"))
+    assert predict(run, file, "--csv", "t.csv", cwd=tmp_path, errors="surrogateescape").stdout.startswith(f"{file}\t")
+    assert rows_of(tmp_path / "t.csv", ["bebop", "polka", "zydeco"]) == [file]
+    result = predict(run, file, "--json", cwd=tmp_path)
+    assert [each["file"] for each in json.loads(result.stdout)] == [file]
 
 
 def test_a_list_that_is_cut_short_is_json_of_what_there_was(capsys):
