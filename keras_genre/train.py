@@ -193,6 +193,8 @@ def _train_evaluate_export(options: argparse.Namespace, run: RunFolder) -> int:
         if split == "validation":
             cli.say("note: no test clips; the validation clips chose the epoch, so this figure flatters")
         print(f"{split} {scores.sentence()}")
+    # An export takes a while, in which the command may be interrupted.
+    run.publish()
     if not options.no_export:
         print(f"SavedModel: {run.shown(export_after_training(run.path))}")
     run.publish()
