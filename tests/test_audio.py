@@ -29,6 +29,7 @@ from keras_genre.errors import (
     ParameterError,
     SilentAudioWarning,
     TruncatedAudioError,
+    UnreachableAudioError,
 )
 
 RATE = 22050
@@ -252,12 +253,12 @@ def test_a_file_that_may_not_be_read(encode, tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("builtins.open", deny)
-    refused(AudioError, path, str(path), "permission denied")
+    refused(UnreachableAudioError, path, str(path), "permission denied")
 
 
 def test_a_symbolic_link_to_itself(tmp_path):
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
-    refused(AudioError, tmp_path / "loop.wav", str(tmp_path / "loop.wav"), "cannot be read")
+    refused(UnreachableAudioError, tmp_path / "loop.wav", str(tmp_path / "loop.wav"), "cannot be read")
 
 
 def test_no_bytes(tmp_path):

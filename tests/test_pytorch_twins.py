@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 
 from keras_genre.models.networks import build_model
-from keras_genre.models.presets import PRESETS, preset
+from keras_genre.models.presets import preset
 from keras_genre.params import FEATURE_DIMS, ModelParams
 
 torch = pytest.importorskip("torch", reason="needs PyTorch (the extra benchmarks)")
 from benchmarks import pytorch_twins  # noqa: E402
+from benchmarks.systems import DATA_SETS  # noqa: E402
 
 
 def size(network) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", sorted({name for each in DATA_SETS.values() for name in each.presets}))
 def test_a_twin_has_the_size_of_its_preset_and_pytorchs_second_biases(name):
     params = preset(name)
     dims = FEATURE_DIMS[params.features]
