@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_genre.errors import ParameterError
-from keras_genre.params import FEATURE_DIMS, TAGGER_KINDS, TrainParams, from_json, to_json, with_values
+from keras_genre.params import FEATURE_DIMS, PROBABILITIES, TAGGER_KINDS, TrainParams, from_json, to_json, with_values
 
 # What may stand beside a name:
 #   [a, b, ...]                             one of these values
@@ -66,9 +66,6 @@ TABLES: dict[str, dict[str, Any]] = {
 
 SPECTRAL_KINDS = tuple(kind for kind in FEATURE_DIMS if kind not in TAGGER_KINDS)
 """Feature kinds with a frame for each spectrum, or few: windows of so many frames are of comparable durations."""
-
-PROBABILITIES = "taggram50"
-"""The feature kind whose values are probabilities."""
 
 RESTRICTED = ("features", "window_frames", "augmentation")
 """What the data do not allow every value of."""
@@ -268,7 +265,7 @@ def table_of(base: TrainParams, changes: Mapping[str, Any] | None = None) -> dic
     table |= changes
     if base.model.log_odds and "model.log_odds" not in table and changes.get("features") is not None:
         for kind in _domain("features", changes["features"], base).values:
-            if kind in FEATURE_DIMS and kind != PROBABILITIES:
+            if kind in FEATURE_DIMS and kind not in PROBABILITIES:
                 raise ParameterError(
                     f"space: features={kind}: are no probabilities, which model.log_odds takes; leave them out, or "
                     "--set model.log_odds=false"
