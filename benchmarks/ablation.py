@@ -1,7 +1,8 @@
 """What each part of a recipe is worth: a preset beside itself with one thing changed, on the same folds and seeds.
 
 Command: `python -m benchmarks.ablation PRESET [--source FILE.npz]`; `PRESET` is `transfer`, on GTZAN's tag activations
-in artist-grouped folds, or `short_chunk_cnn`, on GTZAN's log-mel spectra, tested on the validation tracks.
+in artist-grouped folds, or `short_chunk_cnn`, on GTZAN's log-mel spectra, tested on the validation tracks. With `--set`
+all trainings differ from the recipe, the preset's too: shorter ones say sooner which parts of it matter.
 
 Each run is a line of `RESULTS/PRESET.jsonl`, written when it is done: an interrupted command goes on where it was.
 The preset itself is taken from the results of `benchmarks.seed_systems` where they are.
@@ -62,6 +63,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("preset", choices=DATA)
     parser.add_argument("--source", type=Path, metavar="FILE.npz", help="the features of the data set")
     parser.add_argument("--variants", nargs="+", metavar="NAME", help="only these")
+    parser.add_argument(
+        "--set", nargs="+", metavar="NAME=VALUE", default=[], help="parameters of all trainings, the preset's too"
+    )
     add_run_flags(parser, RESULTS)
     return parser
 
@@ -78,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = DATA[options.preset]
     data_set = DATA_SETS[name]
     stores = import_source(data_set, options.source, options.stores / name)
-    base = f"preset:{options.preset}"
+    base = " ".join([f"preset:{options.preset}", *options.set])
     systems = {base: "the preset"} | {f"{base} {known[each]}": each for each in options.variants or known}
     # Seeds before folds: an interrupted comparison is then one of all variants.
     tasks = [
@@ -98,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not clip_hits(rows, base, folds_of(data_set)):
             raise StoreError(f"{lines}: holds no whole result of the preset itself yet")
         command = f"python -m benchmarks.ablation {options.preset} --source FILE.npz"
-        command += shown_flags(make_parser(), options, ("seeds",))
+        command += shown_flags(make_parser(), options, ("variants", "set", "seeds"))
         summary = summarise(systems, rows, command, data_set)
         files.write_json(options.results / f"{options.preset}.json", summary)
         text = table(summary)

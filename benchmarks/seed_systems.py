@@ -11,6 +11,7 @@ import concurrent.futures
 import json
 import multiprocessing
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -105,7 +106,7 @@ def shown_flags(parser: argparse.ArgumentParser, options: argparse.Namespace, na
         value = getattr(options, name)
         if value != parser.get_default(name):
             values = value if isinstance(value, list) else [value]
-            words += [f" --{name.replace('_', '-')}", *(f" {each}" for each in values)]
+            words += [f" --{name.replace('_', '-')}", *(f" {shlex.quote(str(each))}" for each in values)]
     return "".join(words)
 
 

@@ -108,6 +108,10 @@ def test_the_command_that_a_table_names_has_the_flags_that_were_given():
     assert seed_systems.shown_flags(parser, options, ("seeds", "systems")) == " --seeds 2"
     options = parser.parse_args(["--systems", "chance", "svm:a"])
     assert seed_systems.shown_flags(parser, options, ("seeds", "systems")) == " --systems chance svm:a"
+    parser = ablation.make_parser()
+    options = parser.parse_args(["transfer", "--variants", "no mixup", "attention", "--set", "epochs=5"])
+    shown = seed_systems.shown_flags(parser, options, ("variants", "set"))
+    assert shown == " --variants 'no mixup' attention --set epochs=5"
 
 
 def test_a_variant_with_half_of_its_folds_has_no_place_in_the_ablation():
