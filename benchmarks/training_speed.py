@@ -129,6 +129,7 @@ def keras_turns(end: Connection, path: Path) -> None:
     import tensorflow as tf
 
     from keras_genre.models.networks import build_model
+    from keras_genre.normalization_graph import fuse_normalisation
     from keras_genre.pipeline import training_windows
 
     store = open_store(path)
@@ -150,6 +151,7 @@ def keras_turns(end: Connection, path: Path) -> None:
         assert columns is not None
         if question not in models:
             model = build_model(params.model, params.window_frames, columns, len(GENRES))
+            fuse_normalisation(model)
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
             model.compile(keras.optimizers.Adam(params.learning_rate), loss, metrics=["accuracy"])
             models[question] = model
