@@ -32,13 +32,13 @@ def main() -> None:
         scratch.mkdir()
         with atheris.instrument_imports(include=["keras_genre"]):
             feed = TARGETS[name].feed(scratch)
-            # Some modules are imported when the first input comes, and only what is imported here is followed.
-            with contextlib.suppress(KerasGenreError):
-                feed(input_of(name, 0, 0))
 
-        def test_one_input(content: bytes) -> None:
-            with contextlib.suppress(KerasGenreError):
-                feed(content)
+            def test_one_input(content: bytes) -> None:
+                with contextlib.suppress(KerasGenreError):
+                    feed(content)
+
+            # Some modules are imported when the first input comes, and only what is imported here is followed.
+            test_one_input(input_of(name, 0, 0))
 
         limits = [f"-timeout={CPU_SECONDS}", f"-rss_limit_mb={4 * MEMORY_MIB}", "-max_len=20000"]
         atheris.Setup([sys.argv[0], *limits, *sys.argv[3:], str(corpus)], test_one_input)

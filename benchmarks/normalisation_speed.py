@@ -18,6 +18,7 @@ import numpy as np
 
 from benchmarks.systems import threads_of_worker
 from keras_genre import cli, files
+from keras_genre.errors import ParameterError
 from keras_genre.models.presets import preset
 from keras_genre.params import FEATURE_DIMS, TrainParams
 
@@ -39,6 +40,8 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = make_parser().parse_args(argv)
+    if options.steps < 1:
+        raise ParameterError("--steps must be at least 1")
     os.environ.update(threads_of_worker(1))
     import keras
     import tensorflow as tf
@@ -81,7 +84,7 @@ def stepper(params: TrainParams, *, fused: bool) -> Callable[[], Any]:
     import tensorflow as tf
 
     from keras_genre.models.networks import build_model
-    from keras_genre.normalization_graph import fuse_normalisation
+    from keras_genre.normalisation_graph import fuse_normalisation
     from keras_genre.optimization import make_loss, make_optimizer
 
     dims = FEATURE_DIMS[params.features]

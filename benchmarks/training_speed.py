@@ -129,7 +129,7 @@ def keras_turns(end: Connection, path: Path) -> None:
     import tensorflow as tf
 
     from keras_genre.models.networks import build_model
-    from keras_genre.normalization_graph import fuse_normalisation
+    from keras_genre.normalisation_graph import fuse_normalisation
     from keras_genre.pipeline import training_windows
 
     store = open_store(path)

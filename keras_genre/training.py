@@ -19,7 +19,7 @@ from keras_genre import __version__, files, metrics
 from keras_genre.errors import ParameterError, RunError, StoreError
 from keras_genre.gradients import forgotten_gradients
 from keras_genre.models.networks import build_model, log_odds
-from keras_genre.normalization_graph import fuse_normalisation
+from keras_genre.normalisation_graph import fuse_normalisation
 from keras_genre.optimization import averaged_weights, make_loss, make_optimizer
 from keras_genre.params import FEATURE_DIMS, PROBABILITIES, TrainParams, differences
 from keras_genre.pipeline import (

@@ -11,8 +11,8 @@ def fuse_normalisation(model: keras.Model) -> None:
     """Let the layers of a network that normalise batches of images do so in one operation each.
 
     Keras composes mean, variance and result of operations that each pass over the whole batch, which on a CPU take more
-    time than the convolutions. This is the same function, whose sums are rounded in another order; a small part of
-    the time is left. The layers stay Keras's own, and so does what is saved of them.
+    time than the convolutions of a wide image. This is the same function, whose sums are rounded in another order. The
+    layers stay Keras's own, and so does what is saved of them.
 
     Parameters
     ----------

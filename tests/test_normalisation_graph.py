@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_genre.models.networks import build_model
-from keras_genre.normalization_graph import fuse_normalisation
+from keras_genre.normalisation_graph import fuse_normalisation
 from keras_genre.params import ModelParams
 
 FAMILIES = ("conv2d", "short_chunk_cnn", "crnn")
