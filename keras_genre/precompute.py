@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from keras_genre import cli
-from keras_genre.augmentation import VARIANTS, copies_follow, copies_of, variants_of
+from keras_genre.augmentation import ORIGINAL_VARIANTS, VARIANTS, copies_follow, copies_of, heard
 from keras_genre.clips import Clip, genres_of
 from keras_genre.encodings import ENCODINGS
 from keras_genre.errors import ParameterError
@@ -175,8 +175,15 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="?",
         choices=("train", "folds"),
         const="train",
-        help="add two altered copies of every training clip: in noise, and at half or twice the gain; folds: of the "
-        "validation clips too, for train --folds (copies only ever train, and only with their original)",
+        help="add altered copies of every training clip, those of --variants; folds: of the validation clips too, for "
+        "train --folds (copies only ever train, and only with their original)",
+    )
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        choices=VARIANTS,
+        help="what --augment makes a copy of each clip with: noise; half or twice the gain; pitch, higher or lower by "
+        f"up to two semitones; tempo, faster or slower by a tenth (default: {' '.join(ORIGINAL_VARIANTS)})",
     )
     parser.add_argument("--overwrite", action="store_true", help="start anew, whatever the store holds")
     add_split_options(parser)
@@ -197,6 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     if options.jobs is not None and options.jobs < 1:
         raise ParameterError("--jobs must be at least 1")
+    if options.variants and not options.augment:
+        raise ParameterError("--variants says what --augment makes; give both")
 
     from keras_genre.datasets.options import apply_split_options
     from keras_genre.datasets.sources import find_source
@@ -210,8 +219,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     front_end = dataclasses.replace(FrontEndParams.of(options.features), rms_dbfs=options.rms_dbfs)
     if options.augment:
         copied = ("train",) if options.augment == "train" else ("train", "validation")
-        variants = variants_of(front_end)
-        if variants != VARIANTS:
+        wanted = tuple(dict.fromkeys(options.variants or ORIGINAL_VARIANTS))
+        variants = heard(wanted, front_end)
+        if variants != wanted:
             cli.say(f"note: copies at another gain would have the same {front_end.kind}; there are none")
         copies = copies_of((clip for clip in clips if clip.split in copied), variants)
         clips = copies_follow([*clips, *copies], clips)

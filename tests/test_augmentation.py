@@ -7,7 +7,18 @@ import pytest
 import soundfile
 
 from keras_genre import audio, precompute, train, training
-from keras_genre.augmentation import GAINS, VARIANTS, altered, copies_follow, copies_of, originals, variants_of
+from keras_genre.augmentation import (
+    GAINS,
+    ORIGINAL_VARIANTS,
+    SEMITONES,
+    TEMPO_RATES,
+    VARIANTS,
+    altered,
+    copies_follow,
+    copies_of,
+    heard,
+    originals,
+)
 from keras_genre.clips import Clip
 from keras_genre.datasets.options import apply_split_options
 from keras_genre.exchange import export_features
@@ -32,6 +43,49 @@ def test_gain_is_a_half_or_two_and_both_occur(tone):
     waveform = tone()[:, 0]
     gains = {float(np.median(altered(waveform, "gain", f"clip {n}") / waveform)) for n in range(20)}
     assert gains == set(GAINS)
+
+
+def _frequency_hz(waveform):
+    """The loudest frequency, by a parabola through the spectrum's highest bins."""
+    power = np.log(np.abs(np.fft.rfft(waveform * np.hanning(waveform.size))) + 1e-9)
+    top = int(power.argmax())
+    low, middle, high = power[top - 1 : top + 2]
+    return (top + 0.5 * (low - high) / (low - 2 * middle + high)) * 22050 / waveform.size
+
+
+def test_pitch_moves_a_tone_by_whole_semitones_and_all_of_them_occur():
+    waveform = (0.5 * np.sin(2 * np.pi * 440 * np.arange(33075) / 22050)).astype(np.float32)
+    semitones = [12 * np.log2(_frequency_hz(altered(waveform, "pitch", f"clip {n}")) / 440) for n in range(20)]
+    np.testing.assert_allclose(semitones, np.round(semitones), atol=0.03)
+    assert set(np.round(semitones)) == set(SEMITONES)
+
+
+def test_tempo_moves_beats_and_no_tone_and_keeps_the_length():
+    # Five beats, half a second apart.
+    beats = np.zeros(66150, np.float32)
+    beats[11025::11025] = 0.9
+    rates = set()
+    for number in range(12):
+        found = altered(beats, "tempo", f"clip {number}")
+        assert found.size == beats.size
+        power = np.square(found).reshape(-1, 225).sum(axis=1)
+        first = int(power[:70].argmax())
+        fifth = first + 170 + int(power[first + 170 : first + 230].argmax())
+        rates.add(float(np.round(4 * 11025 / 225 / (fifth - first), 1)))
+    assert rates == set(TEMPO_RATES)
+    waveform = (0.5 * np.sin(2 * np.pi * 440 * np.arange(33075) / 22050)).astype(np.float32)
+    assert _frequency_hz(altered(waveform, "tempo", "a")) == pytest.approx(440, abs=1)
+
+
+def test_a_faster_copy_begins_again_at_its_end():
+    generator = np.random.default_rng(0)
+    waveform = generator.uniform(-0.5, 0.5, 22050).astype(np.float32)
+    fast = next(
+        found
+        for found in (altered(waveform, "tempo", f"clip {n}") for n in range(12))
+        if np.array_equal(found[20045:], found[: 22050 - 20045])
+    )
+    assert np.abs(fast[:20045]).max() > 0.1
 
 
 def test_what_is_done_depends_on_the_name_of_the_clip_alone(tone):
@@ -88,7 +142,7 @@ def test_a_variant_is_used_where_and_only_where_it_changes_the_features(kind, rm
     frames = waveform_to_frames(waveform, front_end)
     for variant in VARIANTS:
         change = np.abs(waveform_to_frames(altered(waveform, variant, "a"), front_end) - frames).max()
-        assert (change > 0.01) == (variant in variants_of(front_end))
+        assert (change > 0.01) == (variant in heard(VARIANTS, front_end))
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +162,8 @@ def test_precompute_adds_two_copies_of_every_training_clip_and_of_no_other(augme
     store = open_store(augmented / "store")
     training = {clip.track for clip in store.clips if clip.split == "train" and not clip.variant}
     copies = [clip for clip in store.clips if clip.variant]
-    assert sorted(clip.track for clip in copies) == sorted(f"{track}+{v}" for track in training for v in VARIANTS)
+    expected = {f"{track}+{variant}" for track in training for variant in ORIGINAL_VARIANTS}
+    assert sorted(clip.track for clip in copies) == sorted(expected)
     assert {clip.split for clip in copies} == {"train"}
     assert store.summary()["altered_copies"] == 2 * len(training)
 
@@ -143,6 +198,17 @@ def test_after_another_split_copies_follow_their_originals(augmented):
         for clip in clips:
             if clip.variant:
                 assert clip.split == ("train" if sides[clip.original_track] == "train" else "")
+
+
+def test_any_variants_can_be_chosen(augmented, tmp_path, capsys):
+    words = [str(augmented / "music"), "--features", "mfcc13", "--min-seconds", "0.5", "--out", str(tmp_path / "store")]
+    assert precompute.main([*words, "--augment", "--variants", "tempo", "pitch", "tempo"]) == 0
+    store = open_store(tmp_path / "store")
+    training = {clip.track for clip in store.clips if clip.split == "train" and not clip.variant}
+    copies = {clip.track for clip in store.clips if clip.variant}
+    assert copies == {f"{track}+{variant}" for track in training for variant in ("tempo", "pitch")}
+    assert precompute.main([*words, "--variants", "tempo"]) == 2
+    assert "--augment" in capsys.readouterr().err
 
 
 def test_an_archive_for_others_has_no_copies(augmented, tmp_path):
