@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_genre.augmentation import copies_follow, originals
 from keras_genre.clips import Clip
 from keras_genre.datasets import splits
 from keras_genre.extract import THREAD_VARIABLES
@@ -231,24 +232,25 @@ def _digest(text: str) -> str:
 def divided(store: Store, data_set: DataSet, fold: int, validates: bool = True) -> list[Clip]:
     """Give the clips their sides in a fold: `test` is the fold, `validation` a part of the rest, by artist group.
 
-    Unless the system `validates`, all of the rest is for training.
+    Unless the system `validates`, all of the rest is for training. Altered copies train where their originals do.
 
     Raises
     ------
     SplitError
         If there are not enough groups.
     """
+    clips = originals(store.clips)
     if data_set.folds:
-        folds = splits.grouped_folds(store.clips, data_set.folds)
-        outside = [clip for clip, number in zip(store.clips, folds, strict=True) if number != fold]
+        folds = splits.grouped_folds(clips, data_set.folds)
+        outside = [clip for clip, number in zip(clips, folds, strict=True) if number != fold]
     else:
-        outside = [clip for clip in store.clips if clip.split == "train"]
+        outside = [clip for clip in clips if clip.split == "train"]
     inner = {clip.track: "train" for clip in outside}
     if validates:
         inner = {clip.track: clip.split for clip in splits.grouped_split(outside, INNER_FRACTIONS)}
-    tested = [clip.track for clip in store.clips if data_set.folds or clip.split == "validation"]
+    tested = [clip.track for clip in clips if data_set.folds or clip.split == "validation"]
     sides = {track: "test" for track in tested} | inner
-    return [dataclasses.replace(clip, split=sides.get(clip.track, "")) for clip in store.clips]
+    return copies_follow(store.clips, [dataclasses.replace(clip, split=sides.get(clip.track, "")) for clip in clips])
 
 
 def run(task: Task) -> dict[str, Any]:
