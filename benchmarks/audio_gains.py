@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stores = options.stores / "audio_gains"
     variants = {
         "short_chunk_cnn": {
-            name: (_store(options.audio, stores, "log_mel128_levels", copies), _recipe(len(copies)))
+            name: (_store(options.audio, stores, "log_mel128_levels", copies), recipe(len(copies)))
             for name, copies in COPIES.items()
         },
         "transfer": {
@@ -95,7 +95,7 @@ def _kind(system: str) -> str:
     return next((word.removeprefix("features=") for word in system.split() if "features=" in word), "taggram50")
 
 
-def _recipe(copies: int) -> str:
+def recipe(copies: int) -> str:
     """Return the preset with so many epochs that copies of each clip make no more steps."""
     epochs = preset("short_chunk_cnn").epochs // (1 + copies)
     return f"preset:short_chunk_cnn epochs={epochs} schedule.cosine_cycle_epochs={epochs}"

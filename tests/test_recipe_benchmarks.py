@@ -1,0 +1,76 @@
+"""The measurements of single parts of a recipe train on what they say, and hold like against like."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from toys import GENRES, toy_params
+
+from benchmarks import audio_gains, distillation
+from benchmarks.systems import DATA_SETS, divided
+from keras_genre import training
+from keras_genre.augmentation import copies_of
+from keras_genre.optimization import make_loss
+from keras_genre.params import FrontEndParams, ScheduleParams
+from keras_genre.store import StoreHeader, StoreWriter, open_store
+
+SOFT = {"label_smoothing": 0.3, "schedule": ScheduleParams("cosine", cosine_cycle_epochs=4)}
+
+
+def test_targets_without_a_teacher_are_the_presets_own():
+    generator = np.random.default_rng(0)
+    targets = generator.dirichlet([1.0] * 4, 5).astype(np.float32)
+    answers, logits = generator.dirichlet([1.0] * 4, 5), generator.standard_normal((5, 4)).astype(np.float32)
+    mixed = distillation.mixed_targets(targets, answers, 0.0, 0.3)
+    own = make_loss(toy_params(**SOFT))(targets, logits)
+    plain = keras.losses.CategoricalCrossentropy(from_logits=True)(mixed, logits)
+    assert float(own) == pytest.approx(float(plain), rel=1e-6)
+    np.testing.assert_array_equal(distillation.mixed_targets(targets, answers, 1.0, 0.3), answers)
+    half = distillation.mixed_targets(targets, answers, 0.5, 0.3)
+    np.testing.assert_allclose(half, (answers + mixed) / 2, rtol=1e-6)
+    np.testing.assert_allclose(half.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_a_student_says_what_its_teachers_say_on_average_and_not_what_is_true(toy_store):
+    params = toy_params(**SOFT, epochs=6)
+    plan = training.make_plan(toy_store, params)
+
+    def teacher(*logits):
+        inputs = keras.Input((params.window_frames, plan.columns))
+        pooled = keras.layers.GlobalAveragePooling1D()(inputs)
+        bias = keras.initializers.Constant(list(logits))
+        return keras.Model(inputs, keras.layers.Dense(3, kernel_initializer="zeros", bias_initializer=bias)(pooled))
+
+    # Each of them alone would have the first or the second.
+    teachers = [teacher(5.0, -5.0, 4.0), teacher(-5.0, 5.0, 4.0)]
+    rows = toy_store.rows_of("test")
+    logits = distillation.taught(plan, teachers, 1.0, rows)
+    assert logits.shape == (len(rows), len(GENRES))
+    assert set(logits.argmax(axis=1)) == {2}
+
+
+def test_more_copies_of_a_clip_make_no_more_windows():
+    windows = set()
+    for copies in audio_gains.COPIES.values():
+        changes = dict(word.split("=") for word in audio_gains.recipe(len(copies)).split()[1:])
+        assert changes["epochs"] == changes["schedule.cosine_cycle_epochs"]
+        windows.add((1 + len(copies)) * int(changes["epochs"]))
+    assert len(windows) == 1
+
+
+def test_copies_train_where_their_originals_do_and_are_never_tested(tmp_path):
+    data_set = DATA_SETS["embedded"]
+    header = StoreHeader.of(FrontEndParams())
+    clips = [dataclasses.replace(clip, split="train") for clip in open_store(data_set.stores, "taggram50").clips]
+    with StoreWriter(tmp_path / "store", header, [*clips, *copies_of(clips, ("pitch",))]) as writer:
+        for number, members in writer.missing():
+            writer.add(number, [np.zeros((4, header.dims), np.float32) for _ in members])
+        store = writer.finish()
+    for fold in range(data_set.folds):
+        sides = divided(store, data_set, fold, validates=False)
+        by_track = {clip.track: clip.split for clip in sides}
+        assert {clip.split for clip in sides if clip.variant} == {"train", ""}
+        for clip in sides:
+            if clip.variant:
+                assert (clip.split == "train") == (by_track[clip.original_track] == "train")
