@@ -209,12 +209,28 @@ def fingerprint(task: Task) -> str:
     family, _, name = task.system.partition(":")
     facts: dict[str, Any] = {"folds": data_set.folds, "fold": task.fold, "seed": task.seed, "system": family}
     if family in ("preset", "pytorch"):
-        facts["params"] = to_json(params_of(data_set, name, task.seed))
+        facts["params"] = unusual(params_of(data_set, name, task.seed))
     elif family == "svm":
         facts["statistics"] = [each for each in data_set.statistics if each[0] == name]
     kind, validates = kind_of(data_set, task.system), needs_validation(data_set, task.system)
     facts["data"] = data_digest(task.data_set, task.stores, kind, task.fold, validates)
     return _digest(json.dumps(facts, sort_keys=True))
+
+
+def unusual(params: TrainParams) -> dict[str, Any]:
+    """Return the parameters that are not at their defaults, as JSON values.
+
+    A parameter that there was not yet when a result was made leaves it what it is, as long as it is at its default.
+    """
+
+    def changes(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: changes(value, defaults[name]) if isinstance(value, dict) else value
+            for name, value in values.items()
+            if value != defaults[name]
+        }
+
+    return changes(to_json(params), to_json(TrainParams()))
 
 
 @functools.cache

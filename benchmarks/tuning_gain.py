@@ -27,7 +27,7 @@ import numpy as np
 
 from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, mean_difference
 from benchmarks.seed_systems import folds_of, import_source, shown_flags
-from benchmarks.systems import DATA_SETS, DataSet, data_digest, divided, threads_of_worker
+from benchmarks.systems import DATA_SETS, DataSet, data_digest, divided, threads_of_worker, unusual
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, SearchError
 from keras_genre.extract import end_with_parent
@@ -64,7 +64,7 @@ class Run:
         """Return what tells it from others, features and split included."""
         kind = kind_of(Path(self.stores), self.params) or ""
         data = data_digest(self.data_set, self.stores, kind, self.fold)
-        return json.dumps([self.data_set, self.system, to_json(self.params), self.fold, data], sort_keys=True)
+        return json.dumps([self.data_set, self.system, unusual(self.params), self.fold, data], sort_keys=True)
 
 
 def make_parser() -> argparse.ArgumentParser:

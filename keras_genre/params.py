@@ -321,6 +321,10 @@ class TrainParams:
     shift_bands : int >= 0
         The values of a frame, where they are bands of a spectrum, are shifted by up to so many bands up or down, the
         same for all of a window: another pitch, or another microphone.
+    equalizer : float >= 0
+        A smooth curve over the values of a frame, where they are levels of bands of a spectrum, is added to all frames
+        of a window: other loudspeakers, another room, another mix. Its standard deviation, in the units of the
+        features; 0: none.
     """
 
     features: str = "spectral33"
@@ -342,6 +346,7 @@ class TrainParams:
     mask_frames: int = 0
     mask_bands: int = 0
     shift_bands: int = 0
+    equalizer: float = 0.0
 
     @property
     def soft_targets(self) -> bool:
@@ -363,7 +368,7 @@ class TrainParams:
         for name in ("label_smoothing", "ema_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ParameterError(f"{name} must be in [0, 1), not {getattr(self, name)}")
-        for name in ("weight_decay", "mixup_alpha", "mask_frames", "mask_bands", "shift_bands"):
+        for name in ("weight_decay", "mixup_alpha", "mask_frames", "mask_bands", "shift_bands", "equalizer"):
             if not getattr(self, name) >= 0:
                 raise ParameterError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.mask_frames >= self.window_frames:

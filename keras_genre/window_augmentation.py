@@ -3,12 +3,17 @@
 Each function takes a batch and a seed, a pair of integers, and gives the same batch for the same seed.
 """
 
+import math
+
 import tensorflow as tf
 
 from keras_genre.params import TrainParams
 
 STRIPES = 2
 """How many stripes of frames, and how many of values, are masked in a window."""
+
+EQUALIZER_WAVES = 4
+"""Of how many waves an equalizer's curve is: from one half of a period over all values to two whole ones."""
 
 Seed = tuple[tf.Tensor | int, tf.Tensor | int]
 
@@ -35,9 +40,11 @@ def augment(
         `labels`, or with `params.soft_targets` the share of each genre, float32 (batch, genres).
     """
     # One seed for each use, so that no two draw the same numbers.
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 4))
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
     if params.shift_bands:
         windows = shift_values(windows, params.shift_bands, seeds[0])
+    if params.equalizer:
+        windows = equalize(windows, params.equalizer, seeds[4])
     if params.mask_frames:
         windows = mask(windows, params.mask_frames, 1, fill, seeds[1])
     if params.mask_bands:
@@ -59,6 +66,24 @@ def shift_values(windows: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
     shifts = tf.random.stateless_uniform((batch, 1), seed, -most, most + 1, tf.int32)
     places = tf.clip_by_value(tf.range(values) - shifts, 0, values - 1)
     return tf.gather(windows, places, axis=2, batch_dims=1)
+
+
+def equalize(windows: tf.Tensor, deviation: float, seed: tf.Tensor) -> tf.Tensor:
+    """Add a random smooth curve over the values to all frames of each window (after Nam et al., 2022, FilterAugment).
+
+    It is a sum of waves whose power falls with their number, as the response of a loudspeaker or of a room is: most of
+    it is in the broad ones. At each value it has that standard deviation over all windows.
+    """
+    batch, values = tf.shape(windows)[0], tf.shape(windows)[2]
+    heights_seed, phases_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    number = tf.range(1, EQUALIZER_WAVES + 1, dtype=tf.float32)
+    # A wave of random phase has half of its height's variance.
+    scale = deviation * tf.sqrt(2 / (number * tf.reduce_sum(1 / number)))
+    heights = tf.random.stateless_normal((batch, EQUALIZER_WAVES, 1), heights_seed) * scale[:, tf.newaxis]
+    phases = tf.random.stateless_uniform((batch, EQUALIZER_WAVES, 1), phases_seed, 0, 2 * math.pi)
+    place = tf.range(values, dtype=tf.float32) / tf.cast(values, tf.float32)
+    waves = tf.cos(math.pi * number[:, tf.newaxis] * place + phases)
+    return windows + tf.reduce_sum(heights * waves, axis=1)[:, tf.newaxis]
 
 
 def mask(windows: tf.Tensor, widest: int, axis: int, fill: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

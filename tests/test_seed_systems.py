@@ -14,8 +14,9 @@ import pytest
 
 from benchmarks import ablation, seed_systems
 from benchmarks.accuracies import paired_difference
-from benchmarks.systems import DATA_SETS, Task, divided, fingerprint, needs_validation, params_of, systems_of
+from benchmarks.systems import DATA_SETS, Task, divided, fingerprint, needs_validation, params_of, systems_of, unusual
 from keras_genre.models.presets import PRESETS, preset
+from keras_genre.params import TrainParams, from_json, to_json
 from keras_genre.store import open_store
 
 EMBEDDED = DATA_SETS["embedded"]
@@ -125,6 +126,22 @@ def test_a_variant_with_half_of_its_folds_has_no_place_in_the_ablation():
     # Of the seed that both have, though it is not the first.
     assert found["one"]["over_preset"]["difference"] == pytest.approx(0.25)
     assert "| one | 0.750 |" in ablation.table(ablation.summarise(systems, [*base, *other], "command", data_set))
+
+
+def test_a_result_is_told_by_what_its_parameters_have_of_their_own():
+    changed = dataclasses.replace(preset("short_chunk_cnn"), seed=3)
+    told = unusual(changed)
+    assert told["seed"] == 3 and told["model"]["family"] == "short_chunk_cnn"
+    assert "optimizer" not in told and "lstm_units" not in told["model"]
+    assert from_json(TrainParams, merged(to_json(TrainParams()), told)) == changed
+    assert unusual(TrainParams()) == {}
+
+
+def merged(values: dict, changes: dict) -> dict:
+    return {
+        name: merged(value, changes.get(name, {})) if isinstance(value, dict) else changes.get(name, value)
+        for name, value in values.items()
+    }
 
 
 def test_a_changed_preset_needs_a_new_run_and_an_equal_one_does_not(monkeypatch):

@@ -85,7 +85,9 @@ def test_statistics_are_those_of_all_frames():
     np.testing.assert_allclose(variance, everything.var(axis=0), rtol=1e-4)
 
 
-@pytest.mark.parametrize("assignment", ["mask_frames=3", "mask_bands=3", "shift_bands=1", "window_frames=64"])
+@pytest.mark.parametrize(
+    "assignment", ["mask_frames=3", "mask_bands=3", "shift_bands=1", "equalizer=1", "window_frames=64"]
+)
 def test_what_these_windows_cannot_do_is_refused(assignment):
     with pytest.raises(ParameterError, match=assignment.split("=")[0]):
         TrainingWindows(some_clips(), 3, with_values(PARAMS, [assignment]))

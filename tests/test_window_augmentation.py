@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_genre.params import TrainParams
 from keras_genre.pipeline import training_windows
-from keras_genre.window_augmentation import STRIPES, augment, mask, mixup, shift_values
+from keras_genre.window_augmentation import EQUALIZER_WAVES, STRIPES, augment, equalize, mask, mixup, shift_values
 
 SEED = tf.constant([3, 4], tf.int64)
 
@@ -28,6 +28,20 @@ def test_shifted_windows_are_the_windows_some_bands_higher_or_lower():
         assert len(fitting) == 1
         found.update(fitting)
     assert found == set(range(-3, 4))
+
+
+def test_an_equalizer_adds_one_smooth_curve_to_all_frames_of_a_window_and_another_one_to_the_next():
+    windows = a_batch(count=4000, frames=3, values=64)
+    added = equalize(windows, 2.5, SEED).numpy() - windows
+    np.testing.assert_allclose(added, np.broadcast_to(added[:, :1], added.shape), atol=1e-5)
+    curves = added[:, 0]
+    np.testing.assert_allclose(curves.std(axis=0), 2.5, rtol=0.06)
+    np.testing.assert_allclose(curves.mean(axis=0), 0, atol=0.15)
+    # No wave is steeper than the last of them, which has two periods over all values.
+    slope = np.diff(curves, axis=1).std()
+    assert 0 < slope < 2.5 * np.pi * EQUALIZER_WAVES / 64
+    # Half of the power is in the first waves: curves of windows have nothing to do with each other.
+    assert abs(np.corrcoef(curves[:-1].ravel(), curves[1:].ravel())[0, 1]) < 0.05
 
 
 @pytest.mark.parametrize(("axis", "size"), [(1, 20), (2, 16)])
@@ -87,6 +101,7 @@ ALL = TrainParams(
     mask_frames=4,
     mask_bands=4,
     shift_bands=2,
+    equalizer=0.5,
 )
 
 

@@ -44,8 +44,10 @@ class TrainingWindows(keras.utils.PyDataset):
 
     def __init__(self, clips: Clips, genres: int, params: TrainParams, first_epoch: int = 0):
         super().__init__()
-        if params.mask_frames or params.mask_bands or params.shift_bands:
-            raise ParameterError("mask_frames, mask_bands and shift_bands need TensorFlow as Keras's backend")
+        if params.mask_frames or params.mask_bands or params.shift_bands or params.equalizer:
+            raise ParameterError(
+                "mask_frames, mask_bands, shift_bands and equalizer need TensorFlow as Keras's backend"
+            )
         if min(map(len, clips.frames)) < params.window_frames:
             raise ParameterError(f"window_frames {params.window_frames}: longer than the shortest clip")
         self._clips = clips
