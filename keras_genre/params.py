@@ -206,6 +206,9 @@ class ModelParams:
     log_odds : bool
         The inputs are probabilities, and their log-odds are standardised in their place. `training.make_plan` turns it
         off for features that are none.
+    mean_subtraction : float in [0, 1]
+        Share of a window's mean frame that is subtracted from all its frames. The mean of levels or cepstra holds what
+        a recording's equipment and mix add to all of it, and the timbre of the music too.
     """
 
     family: str = "lstm"
@@ -220,6 +223,7 @@ class ModelParams:
     pooling: str = "last"
     input_noise: float = 0.0
     log_odds: bool = False
+    mean_subtraction: float = 0.0
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -235,6 +239,8 @@ class ModelParams:
         for name in ("dropout", "lstm_inner_dropout", "lstm_recurrent_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ParameterError(f"{name} must be in [0, 1), not {getattr(self, name)}")
+        if not 0 <= self.mean_subtraction <= 1:
+            raise ParameterError(f"mean_subtraction must be in [0, 1], not {self.mean_subtraction}")
 
     @property
     def cudnn_eligible(self) -> bool:

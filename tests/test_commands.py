@@ -51,6 +51,8 @@ def test_the_console_script_lists_its_commands_and_refuses_others(capsys):
         (["train", "--epochs", "0"], 2, "epochs must be at least 1"),
         (["train", "--seed", "4294967296"], 2, "seed must be from 0 to 4294967295, not 4294967296"),
         (["train", "--dropout", "1.5"], 2, "dropout must be in [0, 1)"),
+        (["train", "--set", "model.mean_subtraction=1.5"], 2, "mean_subtraction must be in [0, 1]"),
+        (["train", "--set", "equalizer=-1"], 2, "equalizer must not be negative"),
         (["train", "--resume"], 2, "--out"),
         (["train", "--data", "/no/such/store"], 1, "/no/such/store: no such folder"),
         (["train", "--features", "log_mel64"], 1, "none of log_mel64"),

@@ -237,6 +237,24 @@ def test_a_network_may_standardise_log_odds_in_the_place_of_probabilities():
     np.testing.assert_allclose(inside.predict(x, verbose=0), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_is_added_to_all_frames_of_a_window_counts_by_the_share_of_the_mean_that_stays(name):
+    params = preset(name)
+    x = np.random.default_rng(0).uniform(0.2, 0.4, windows(params).shape).astype(np.float32)
+    added = np.random.default_rng(1).uniform(0.0, 0.4, x.shape[-1]).astype(np.float32)
+
+    def logits(share, x):
+        network = dataclasses.replace(params.model, mean_subtraction=share, log_odds=False)
+        keras.utils.set_random_seed(0)
+        return build(dataclasses.replace(params, model=network)).predict(x, verbose=0)
+
+    np.testing.assert_allclose(logits(1.0, x + added), logits(1.0, x), atol=1e-4)
+    assert np.abs(logits(0.0, x + added) - logits(0.0, x)).max() > 1e-3
+    halfway = x - 0.5 * x.mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(logits(0.5, x), logits(0.0, halfway), atol=1e-4)
+    np.testing.assert_allclose(logits(0.5, x + added), logits(0.0, halfway + 0.5 * added), atol=1e-4)
+
+
 def test_noise_on_the_inputs_acts_in_training_alone():
     model = build_model(ModelParams(dropout=0.0, input_noise=1.0), 8, 2, 3)
     x = np.ones((2, 8, 2), np.float32)

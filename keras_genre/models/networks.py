@@ -66,6 +66,8 @@ def build_model(
     inputs = keras.Input((window_frames, dims), name="frames")
     x = log_odds(inputs) if params.log_odds else inputs
     x = _standardisation(dims, mean, variance)(x)
+    if params.mean_subtraction:
+        x = x - params.mean_subtraction * ops.mean(x, axis=1, keepdims=True)
     if params.input_noise:
         x = layers.GaussianNoise(params.input_noise, name="noise", dtype="float32")(x)
     policy = keras.DTypePolicy("mixed_bfloat16" if params.mixed_bfloat16 else "float32")
