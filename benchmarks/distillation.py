@@ -146,7 +146,7 @@ def taught(plan: "Plan", teachers: Sequence["keras.Model"], share: float, rows: 
     keras.utils.set_random_seed(params.seed)
     transform = log_odds if params.model.log_odds else None
     statistics = frame_statistics(store, plan.train_rows, plan.columns, transform)
-    fill = frame_statistics(store, plan.train_rows, plan.columns)[0]
+    untransformed = frame_statistics(store, plan.train_rows, plan.columns)
     model = build_model(params.model, params.window_frames, plan.columns, genres, *statistics)
     model.compile(make_optimizer(params), keras.losses.CategoricalCrossentropy(from_logits=True))
     model.optimizer.build(model.trainable_variables)
@@ -156,7 +156,7 @@ def taught(plan: "Plan", teachers: Sequence["keras.Model"], share: float, rows: 
         return windows, mixed_targets(targets, answers, share, params.label_smoothing)
 
     model.fit(
-        training_windows(store, plan.train_rows, plan.columns, params, fill=fill).map(teach),
+        training_windows(store, plan.train_rows, plan.columns, params, statistics=untransformed).map(teach),
         epochs=params.epochs,
         steps_per_epoch=steps_per_epoch(len(plan.train_rows), params),
         callbacks=[make_schedule(params.schedule, params.learning_rate)],

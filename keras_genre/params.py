@@ -329,8 +329,8 @@ class TrainParams:
         same for all of a window: another pitch, or another microphone.
     equalizer : float >= 0
         A smooth curve over the values of a frame, where they are levels of bands of a spectrum, is added to all frames
-        of a window: other loudspeakers, another room, another mix. Its standard deviation, in the units of the
-        features; 0: none.
+        of a window: other loudspeakers, another room, another mix. Its standard deviation, as a share of that of
+        the features; 0: none.
     """
 
     features: str = "spectral33"

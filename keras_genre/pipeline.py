@@ -122,7 +122,7 @@ def training_windows(
     columns: int,
     params: TrainParams,
     first_epoch: int = 0,
-    fill: np.ndarray | None = None,
+    statistics: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tf.data.Dataset:
     """Give the batches of a training, epoch after epoch.
 
@@ -140,8 +140,9 @@ def training_windows(
         Windows, batch size, epochs, seed.
     first_epoch : int >= 0
         Epoch to begin with.
-    fill : np.ndarray [shape=(columns,)], optional
-        What masked values become, their means; 0 by default.
+    statistics : pair of np.ndarray [shape=(columns,)], optional
+        Mean and variance of the columns over the training frames, which alterations of windows follow: masked values
+        become their means. 0 and 1 by default.
 
     Returns
     -------
@@ -161,7 +162,8 @@ def training_windows(
     clip_bytes = 4 * columns * params.window_frames * params.windows_per_clip
     block_clips = min(len(rows), max(1, SHUFFLE_BYTES // clip_bytes))
     offsets = tf.range(params.window_frames)
-    filling = tf.constant(np.zeros(columns) if fill is None else fill, tf.float32)
+    mean, variance = (np.zeros(columns), np.ones(columns)) if statistics is None else statistics
+    filling, deviation = tf.constant(mean, tf.float32), float(np.sqrt(np.mean(variance)))
 
     def epoch_clips(epoch: tf.Tensor) -> tf.data.Dataset:
         seed = (params.seed, epoch)
@@ -185,7 +187,8 @@ def training_windows(
             return tf.gather(windows, order), tf.gather(tf.reshape(labels, (-1,)), order)
 
         def alter(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            windows, targets = augment(*batch, len(store.genres), filling, params, (params.seed, number))
+            seed = (params.seed, number)
+            windows, targets = augment(*batch, len(store.genres), filling, deviation, params, seed)
             return tf.ensure_shape(windows, (None, params.window_frames, columns)), targets
 
         return (

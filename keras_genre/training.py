@@ -219,7 +219,7 @@ def _train(
     tf.config.experimental.enable_op_determinism()
     transform = log_odds if params.model.log_odds else None
     mean, variance = frame_statistics(store, plan.train_rows, plan.columns, transform)
-    fill = frame_statistics(store, plan.train_rows, plan.columns)[0] if transform else mean
+    untransformed = frame_statistics(store, plan.train_rows, plan.columns) if transform else (mean, variance)
     strategy = strategy_of(devices)
     with scope_of(strategy):
         model = build_model(
@@ -263,7 +263,7 @@ def _train(
     callbacks.append(keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: publish()))
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard", write_graph=False))
-    batches = training_windows(store, plan.train_rows, plan.columns, params, progression.next_epoch, fill)
+    batches = training_windows(store, plan.train_rows, plan.columns, params, progression.next_epoch, untransformed)
     try:
         model.fit(
             distribute(batches, strategy) if strategy else batches,

@@ -19,7 +19,13 @@ Seed = tuple[tf.Tensor | int, tf.Tensor | int]
 
 
 def augment(
-    windows: tf.Tensor, labels: tf.Tensor, genres: int, fill: tf.Tensor, params: TrainParams, seed: Seed
+    windows: tf.Tensor,
+    labels: tf.Tensor,
+    genres: int,
+    fill: tf.Tensor,
+    deviation: float,
+    params: TrainParams,
+    seed: Seed,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Alter a batch as the parameters of a training say.
 
@@ -30,6 +36,8 @@ def augment(
     genres : int > 0
     fill : tf.Tensor [shape=(values,), float32]
         What masked values become.
+    deviation : float >= 0
+        Standard deviation of the features.
     params : TrainParams
     seed : pair of int
 
@@ -44,7 +52,7 @@ def augment(
     if params.shift_bands:
         windows = shift_values(windows, params.shift_bands, seeds[0])
     if params.equalizer:
-        windows = equalize(windows, params.equalizer, seeds[4])
+        windows = equalize(windows, params.equalizer * deviation, seeds[4])
     if params.mask_frames:
         windows = mask(windows, params.mask_frames, 1, fill, seeds[1])
     if params.mask_bands:

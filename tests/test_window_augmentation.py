@@ -86,7 +86,7 @@ def test_shares_of_a_mixture_follow_the_beta_distribution():
 
 def test_nothing_happens_unless_it_is_asked_for():
     windows, labels = a_batch(), np.arange(64) % 3
-    same, targets = augment(windows, labels, 3, np.zeros(16, np.float32), TrainParams(), (0, 0))
+    same, targets = augment(windows, labels, 3, np.zeros(16, np.float32), 1.0, TrainParams(), (0, 0))
     np.testing.assert_array_equal(same, windows)
     np.testing.assert_array_equal(targets, labels)
 
@@ -116,6 +116,17 @@ def test_the_pipeline_gives_shares_of_all_genres_and_repeats_itself(toy_store):
         np.testing.assert_array_equal(targets, others)
         assert targets.shape == (len(a), len(toy_store.genres))
     assert not np.array_equal(first[0][0], other[0][0])
+
+
+def test_an_equalizer_is_as_strong_as_the_features_are_wide(toy_store):
+    params = TrainParams(window_frames=16, windows_per_clip=3, batch_size=1000, epochs=1, equalizer=0.5)
+    rows = toy_store.rows_of("train")
+    plain, narrow, wide = (
+        next(training_windows(toy_store, rows, 33, each, statistics=(np.zeros(33), np.full(33, v))).as_numpy_iterator())
+        for each, v in ((dataclasses.replace(params, equalizer=0.0), 1.0), (params, 1.0), (params, 9.0))
+    )
+    np.testing.assert_allclose(wide[0] - plain[0], 3 * (narrow[0] - plain[0]), rtol=1e-3, atol=1e-4)
+    assert 0.2 < (narrow[0] - plain[0]).std() < 0.8
 
 
 def test_a_later_epoch_is_altered_in_the_same_way_whether_or_not_the_earlier_ones_were_run(toy_store):

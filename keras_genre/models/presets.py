@@ -77,13 +77,23 @@ _FROM_SCRATCH = TrainParams(
     mask_frames=16,
     mask_bands=16,
     shift_bands=4,
-    model=ModelParams(family="short_chunk_cnn", conv_filters=16, dense_units=128, pooling="mean_max", dropout=0.5),
+    equalizer=0.3,
+    model=ModelParams(
+        family="short_chunk_cnn",
+        conv_filters=16,
+        dense_units=128,
+        pooling="attention",
+        dropout=0.5,
+        mean_subtraction=0.5,
+    ),
 )
 PRESETS |= {
     "short_chunk_cnn": _FROM_SCRATCH,
     "crnn": dataclasses.replace(
         _FROM_SCRATCH,
-        model=ModelParams(family="crnn", conv_filters=16, lstm_units=(64,), pooling="mean_max", dropout=0.5),
+        model=ModelParams(
+            family="crnn", conv_filters=16, lstm_units=(64,), pooling="mean_max", dropout=0.5, mean_subtraction=0.5
+        ),
     ),
     # On what a network that has heard 200 000 songs says of every three seconds; a window is ten of its answers, 12 s.
     "transfer": TrainParams(
