@@ -17,9 +17,10 @@ from typing import Any
 from benchmarks import seed_systems
 from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, mean_difference
 from benchmarks.seed_systems import add_run_flags, finished, folds_of, import_source, run_missing, shown_flags
-from benchmarks.systems import DATA_SETS, DataSet, Task
+from benchmarks.systems import DATA_SETS, DataSet, Task, params_of
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
+from keras_genre.params import TrainParams
 
 RESULTS = Path(__file__).resolve().parent / "results" / "ablation"
 
@@ -42,6 +43,9 @@ VARIANTS: dict[str, dict[str, str]] = {
         "20 epochs": "epochs=20 schedule.cosine_cycle_epochs=20",
     },
     "short_chunk_cnn": {
+        "no equalizer": "equalizer=0.0",
+        "none of the mean subtracted": "model.mean_subtraction=0.0",
+        "all of the mean subtracted": "model.mean_subtraction=1.0",
         "no masks": "mask_frames=0 mask_bands=0",
         "no shift of bands": "shift_bands=0",
         "no mixup": "mixup_alpha=0.0",
@@ -49,6 +53,7 @@ VARIANTS: dict[str, dict[str, str]] = {
         "no averaged weights": "ema_momentum=0.0",
         "no weight decay": "weight_decay=0.0",
         "mean only": "model.pooling=mean",
+        "mean and maximum": "model.pooling=mean_max",
         "attention": "model.pooling=attention",
         "dropout 0.2": "model.dropout=0.2",
         "32 filters": "model.conv_filters=32",
@@ -83,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     data_set = DATA_SETS[name]
     stores = import_source(data_set, options.source, options.stores / name)
     base = " ".join([f"preset:{options.preset}", *options.set])
-    systems = {base: "the preset"} | {f"{base} {known[each]}": each for each in options.variants or known}
+    systems = systems_of(data_set, base, {each: known[each] for each in options.variants or known})
     # Seeds before folds: an interrupted comparison is then one of all variants.
     tasks = [
         Task(name, str(stores), system, fold, seed)
@@ -109,6 +114,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         files.write_text(options.results / f"{options.preset}.md", text)
     print(text, end="")
     return cli.DONE
+
+
+def systems_of(data_set: DataSet, base: str, variants: dict[str, str]) -> dict[str, str]:
+    """Return the names of the systems to compare and what tables call them: the base, and what differs from it."""
+    named = {f"{base} {changes}": name for name, changes in variants.items()}
+    own = _params(data_set, base)
+    return {base: "the preset"} | {system: name for system, name in named.items() if _params(data_set, system) != own}
+
+
+def _params(data_set: DataSet, system: str) -> TrainParams:
+    return params_of(data_set, system.removeprefix("preset:"), 0)
 
 
 def summarise(

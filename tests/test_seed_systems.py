@@ -115,6 +115,14 @@ def test_the_command_that_a_table_names_has_the_flags_that_were_given():
     assert shown == " --variants 'no mixup' attention --set epochs=5"
 
 
+def test_a_variant_that_is_what_the_preset_has_is_not_held_against_it():
+    data_set = DATA_SETS["gtzan_logmel"]
+    variants = {"mean and maximum": "model.pooling=mean_max", "attention": "model.pooling=attention"}
+    base = "preset:short_chunk_cnn model.pooling=mean_max"
+    found = ablation.systems_of(data_set, base, variants)
+    assert found == {base: "the preset", f"{base} model.pooling=attention": "attention"}
+
+
 def test_a_variant_with_half_of_its_folds_has_no_place_in_the_ablation():
     data_set = DATA_SETS["gtzan_taggrams"]
     base = [row("preset:transfer", seed, fold, "1100") for seed in (0, 1) for fold in range(3)]
