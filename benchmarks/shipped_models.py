@@ -134,7 +134,7 @@ def from_scratch(mel: Store, work: Path, out: Path) -> str:
     cli.say(export_saved_model(runs, out, replace=True, temperature=temperature).sentence())
     hits = np.array([_hits(logits, labels) for logits in by_seed])
     return (
-        "On the validation tracks, by which the temperature and the number of networks were chosen: "
+        "On the validation tracks, by which recipe, temperature and number of networks were chosen: "
         f"{_found(mel.genres, mean, labels, temperature)} Its {len(runs)} networks alone: "
         f"{', '.join(f'{value:.3f}' for value in hits.mean(axis=1))}, on average {hits.mean():.3f}; the mean over it "
         f"{_difference(_hits(mean, labels), hits.mean(axis=0))}."
