@@ -16,7 +16,15 @@ from typing import Any
 
 from benchmarks import seed_systems
 from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, mean_difference
-from benchmarks.seed_systems import add_run_flags, finished, folds_of, import_source, run_missing, shown_flags
+from benchmarks.seed_systems import (
+    add_run_flags,
+    check_run_flags,
+    finished,
+    folds_of,
+    import_source,
+    run_missing,
+    shown_flags,
+)
 from benchmarks.systems import DATA_SETS, DataSet, Task, params_of
 from keras_genre import cli, files
 from keras_genre.errors import ParameterError, StoreError
@@ -79,8 +87,7 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = make_parser().parse_args(argv)
-    if min(options.seeds, options.jobs) < 1:
-        raise ParameterError("--seeds and --jobs must be at least 1")
+    check_run_flags(options)
     known = VARIANTS[options.preset]
     if unknown := sorted(set(options.variants or ()) - set(known)):
         raise ParameterError(f"--variants: {', '.join(unknown)} unknown; known: {', '.join(known)}")

@@ -28,6 +28,11 @@ def clip_hits(rows: Sequence[dict[str, Any]], system: str, folds: Sequence[int])
     }
 
 
+def hits_of(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return 1 for each clip whose largest logit is its label's and 0 for the others, float64 (clips,)."""
+    return (logits.argmax(axis=1) == labels).astype(float)
+
+
 def accuracy_of(hits: Mapping[int, np.ndarray]) -> dict[str, Any]:
     """Return the accuracy of a system, its interval and the numbers of clips and seeds, as JSON values.
 

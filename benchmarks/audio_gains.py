@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks import seed_systems
 from benchmarks.accuracies import accuracy_cells, accuracy_of, clip_hits, difference_cell, mean_difference
-from benchmarks.systems import DATA_SETS, Task
+from benchmarks.systems import DATA_SETS, Task, kind_of
 from keras_genre import cli, files
 from keras_genre.clips import clips_to_csv
 from keras_genre.errors import ParameterError, StoreError
@@ -53,26 +53,21 @@ def make_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = make_parser().parse_args(argv)
-    if min(options.seeds, options.jobs) < 1:
-        raise ParameterError("--seeds and --jobs must be at least 1")
+    seed_systems.check_run_flags(options)
     stores = options.stores / "audio_gains"
     variants = {
-        "short_chunk_cnn": {
-            name: (_store(options.audio, stores, "log_mel128_levels", copies), recipe(len(copies)))
-            for name, copies in COPIES.items()
-        },
-        "transfer": {
-            name: (_store(options.audio, stores, _kind(system), ()), system) for name, system in FEATURES.items()
-        },
+        "short_chunk_cnn": {name: (copies, recipe(len(copies))) for name, copies in COPIES.items()},
+        "transfer": {name: ((), system) for name, system in FEATURES.items()},
     }
     tasks = {
         (preset_name, name): [
-            Task("embedded", str(store), system, fold, seed)
+            Task("embedded", store, system, fold, seed)
             for seed in range(options.seeds)
             for fold in seed_systems.folds_of(DATA_SET)
         ]
         for preset_name, known in variants.items()
-        for name, (store, system) in known.items()
+        for name, (copies, system) in known.items()
+        for store in [str(_store(options.audio, stores, kind_of(DATA_SET, system), copies))]
     }
     with files.locked_folder(options.results):
         lines = options.results / "embedded.jsonl"
@@ -84,15 +79,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = "python -m benchmarks.audio_gains --audio FOLDER"
         command += seed_systems.shown_flags(make_parser(), options, ("seeds",))
         summary = summarise(rows, command)
+        if not summary["presets"]:
+            raise StoreError(f"{lines}: holds no whole result of a variant yet")
         files.write_json(options.results / "embedded.json", summary)
         text = table(summary)
         files.write_text(options.results / "embedded.md", text)
     print(text, end="")
     return cli.DONE
-
-
-def _kind(system: str) -> str:
-    return next((word.removeprefix("features=") for word in system.split() if "features=" in word), "taggram50")
 
 
 def recipe(copies: int) -> str:
@@ -144,10 +137,8 @@ def summarise(rows: dict[tuple[str, str], list[dict[str, Any]]], command: str) -
         base = bases.setdefault(name, hits)
         over = mean_difference(hits, base) if hits is not base else None
         presets.setdefault(name, {})[variant] = {**accuracy_of(hits), "over_first": over}
-    if not presets:
-        raise StoreError(f"{RESULTS}: no variant has a whole result yet")
     dates = [row["date"] for found in rows.values() for row in found]
-    return {"title": DATA_SET.title, "command": command, "date": max(dates), "presets": presets}
+    return {"title": DATA_SET.title, "command": command, "date": max(dates, default=""), "presets": presets}
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -4,8 +4,8 @@ Command: `python -m benchmarks.distillation --source FILE.npz`.
 
 In each artist-grouped fold the preset `transfer` trains from several seeds; these are the teachers. Students, the same
 preset from as many other seeds, learn the mean of the teachers' answers on their own windows, noise and mixtures
-included, alone or beside the true genres. All networks' answers stay in `WORK`: an interrupted command goes on where it
-was.
+included, alone or beside the true genres. All that is trained stays in the folder of `--work`: an interrupted command
+goes on where it was.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.accuracies import accuracy_cells, accuracy_of, difference_cell, mean_difference
+from benchmarks.accuracies import accuracy_cells, accuracy_of, difference_cell, hits_of, mean_difference
 from benchmarks.seed_systems import folds_of, import_source, shown_flags
 from benchmarks.systems import DATA_SETS, REPOSITORY, divided
 from keras_genre import cli, files
@@ -101,8 +101,8 @@ def hits_of_fold(store: Store, seeds: int, work: Path, progress: Progress) -> di
         progress.advance(note=run.name)
     logits = [score_clips(teacher, store, rows) for teacher in teachers]
     found = {
-        "teacher": {seed: _hits(logits[seed], labels) for seed in range(seeds)},
-        f"mean of {seeds} teachers": dict.fromkeys(range(seeds), _hits(np.mean(logits, axis=0), labels)),
+        "teacher": {seed: hits_of(logits[seed], labels) for seed in range(seeds)},
+        f"mean of {seeds} teachers": dict.fromkeys(range(seeds), hits_of(np.mean(logits, axis=0), labels)),
     }
     for name, share in TEACHER_SHARES.items():
         found[name] = {}
@@ -114,7 +114,7 @@ def hits_of_fold(store: Store, seeds: int, work: Path, progress: Progress) -> di
                 answers = taught(training.make_plan(store, params), teachers, share, rows)
                 with files.atomic_path(path) as temporary, temporary.open("wb") as file:
                     np.save(file, answers)
-            found[name][seed] = _hits(np.load(path), labels)
+            found[name][seed] = hits_of(np.load(path), labels)
             progress.advance(note=path.stem)
     return found
 
@@ -171,10 +171,6 @@ def mixed_targets(targets: Any, answers: Any, share: float, smoothing: float) ->
     """Return `share` of the answers and the rest of the targets, which are smoothed over all genres (last axis)."""
     smoothed = (1 - smoothing) * targets + smoothing / targets.shape[-1]
     return share * answers + (1 - share) * smoothed
-
-
-def _hits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return (logits.argmax(axis=1) == labels).astype(float)
 
 
 def table(summary: dict[str, Any]) -> str:

@@ -55,12 +55,23 @@ def add_run_flags(parser: argparse.ArgumentParser, results: Path) -> None:
     parser.add_argument("--table-only", action="store_true", help="make the tables of the results there are")
 
 
+def check_run_flags(options: argparse.Namespace) -> None:
+    """Refuse values of the flags of `add_run_flags` that make no run.
+
+    Raises
+    ------
+    ParameterError
+        Naming the flags.
+    """
+    if min(options.seeds, options.jobs) < 1:
+        raise ParameterError("--seeds and --jobs must be at least 1")
+
+
 @cli.command
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = make_parser().parse_args(argv)
-    if min(options.seeds, options.jobs) < 1:
-        raise ParameterError("--seeds and --jobs must be at least 1")
+    check_run_flags(options)
     name = options.data_set
     data_set = DATA_SETS[name]
     systems = systems_of(data_set)

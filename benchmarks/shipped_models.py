@@ -21,15 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracies import paired_difference
+from benchmarks.accuracies import hits_of, paired_difference
 from benchmarks.seed_systems import import_source
-from benchmarks.systems import DATA_SETS, REPOSITORY
+from benchmarks.systems import DATA_SETS, REPOSITORY, params_of
 from keras_genre import cli, files
 from keras_genre.datasets import lists, splits
 from keras_genre.errors import AudioError
 from keras_genre.metrics import Scores, expected_calibration_error, softmax
-from keras_genre.models.presets import preset
-from keras_genre.params import TrainParams, with_values
 from keras_genre.runs import MODEL, read_run, write_run
 from keras_genre.saved_models import read_saved_model
 from keras_genre.store import Store, open_store
@@ -40,6 +38,8 @@ PRESETS = {TAGS: "transfer", MEL: "short_chunk_cnn"}
 # The mean of the preset's own recipe and of `transfer` gave one song in two encodings probabilities 0.12 apart.
 STEADY = "short_chunk_cnn equalizer=0.0 model.mean_subtraction=0.0 model.pooling=mean_max"
 """The networks on log-mel spectra of `gtzan10`: a preset and what they have otherwise."""
+RECIPES = DATA_SETS["embedded"]
+"""A data set on which both presets keep all of their recipe."""
 FOLDS = DATA_SETS[TAGS].folds
 SEEDS = range(2)
 """Of the networks of each kind of `gtzan10`: as many of both, as the mean is one of networks."""
@@ -110,9 +110,9 @@ def transfer_and_scratch(tags: Store, mel: Store, work: Path, out: Path) -> str:
     runs = [run for recipe in recipes for run in recipe.runs]
     cli.say(export_saved_model(runs, out, replace=True, temperature=temperature).sentence())
     alone = "; ".join(
-        f"{len(logits)} of `{PRESETS[name]}` {_hits(logits.mean(axis=0), labels).mean():.3f} "
-        f"(one {np.mean([_hits(each, labels) for each in logits]):.3f} on average), the mean of all over them "
-        f"{_difference(_hits(mean, labels), _hits(logits.mean(axis=0), labels))}"
+        f"{len(logits)} of `{PRESETS[name]}` {hits_of(logits.mean(axis=0), labels).mean():.3f} "
+        f"(one {np.mean([hits_of(each, labels) for each in logits]):.3f} on average), the mean of all over them "
+        f"{_difference(hits_of(mean, labels), hits_of(logits.mean(axis=0), labels))}"
         for name, logits in zip((TAGS, MEL), networks, strict=True)
     )
     return (
@@ -136,12 +136,12 @@ def from_scratch(mel: Store, work: Path, out: Path) -> str:
     mean = np.mean(by_seed, axis=0)
     temperature = fit_temperature(mean, labels)
     cli.say(export_saved_model(runs, out, replace=True, temperature=temperature).sentence())
-    hits = np.array([_hits(logits, labels) for logits in by_seed])
+    hits = np.array([hits_of(logits, labels) for logits in by_seed])
     return (
         "On the validation tracks, by which recipe, temperature and number of networks were chosen: "
         f"{_found(mel.genres, mean, labels, temperature)} Its {len(runs)} networks alone: "
         f"{', '.join(f'{value:.3f}' for value in hits.mean(axis=1))}, on average {hits.mean():.3f}; the mean over it "
-        f"{_difference(_hits(mean, labels), hits.mean(axis=0))}."
+        f"{_difference(hits_of(mean, labels), hits.mean(axis=0))}."
     )
 
 
@@ -208,7 +208,7 @@ def _tested(store: Store, name: str, run: Path, seed: int) -> np.ndarray:
     from keras_genre.runs import load_model
     from keras_genre.scoring import score_clips
 
-    training.train(training.make_plan(store, _params(name, seed)), name.split()[0], run, resume=True)
+    training.train(training.make_plan(store, params_of(RECIPES, name, seed)), name.split()[0], run, resume=True)
     return score_clips(load_model(run), store, store.rows_of("test"))
 
 
@@ -218,13 +218,10 @@ def _trained(store: Store, name: str, work: Path, seed: int) -> Path:
 
     sides = {clip.track: "train" for clip in store.clips if clip.split == "train"}
     run = work / _folder(name) / f"all_{seed}"
-    training.train(training.make_plan(_divided(store, sides), _params(name, seed)), name.split()[0], run, resume=True)
+    training.train(
+        training.make_plan(_divided(store, sides), params_of(RECIPES, name, seed)), name.split()[0], run, resume=True
+    )
     return run
-
-
-def _params(name: str, seed: int) -> TrainParams:
-    name, *changes = name.split()
-    return with_values(dataclasses.replace(preset(name), seed=seed), changes)
 
 
 def _folder(name: str) -> str:
@@ -244,10 +241,6 @@ def _copied(run: Path, out: Path, rms_dbfs: float | None) -> Path:
     shutil.copy(run / MODEL, out / MODEL)
     write_run(out, dataclasses.replace(info, header=dataclasses.replace(info.header, front_end=front_end)))
     return out
-
-
-def _hits(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return (logits.argmax(axis=1) == labels).astype(float)
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> str:
