@@ -54,6 +54,8 @@ VARIANTS: dict[str, dict[str, str]] = {
         "no equalizer": "equalizer=0.0",
         "none of the mean subtracted": "model.mean_subtraction=0.0",
         "all of the mean subtracted": "model.mean_subtraction=1.0",
+        "levels not stretched": "level_stretch=0.0",
+        "no low-pass": "low_pass_bands=0",
         "no masks": "mask_frames=0 mask_bands=0",
         "no shift of bands": "shift_bands=0",
         "no mixup": "mixup_alpha=0.0",

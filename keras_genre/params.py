@@ -34,6 +34,9 @@ LEVELS = "log_mel128_levels"
 
 LEVELS_CLIP_SPECTRA, LEVELS_CLIP_FRAMES = 1293, 387
 
+LEVEL_RANGES = {"log_mel128": (-80.0, 0.0), LEVELS: (0.0, 255.0)}
+"""Kinds whose values are levels of bands below a clip's highest: the lowest value that there can be, the highest."""
+
 QUIETEST_RMS = 1e-3
 """Root mean square, of full scale 1, of what is taken for music and not for the noise of a silence."""
 
@@ -331,6 +334,14 @@ class TrainParams:
         A smooth curve over the values of a frame, where they are levels of bands of a spectrum, is added to all frames
         of a window: other loudspeakers, another room, another mix. Its standard deviation, as a share of that of
         the features; 0: none.
+    level_stretch : float >= 0
+        The distances of a window's levels from the highest one there can be are multiplied by a factor between 1 and 1
+        plus this, or are divided by it; 0: never. Other encodings of a recording do that to levels that are scaled
+        by its quietest one.
+    low_pass_bands : int >= 0
+        The levels of a window fall off from a band on that is drawn from so many bands below the end of the spectrum to
+        so many beyond it: the highest bands tell how a file was resampled or encoded, not what it holds; 0: none.
+        `training.make_plan` turns this and `level_stretch` off for features without levels (`LEVEL_RANGES`).
     """
 
     features: str = "spectral33"
@@ -353,6 +364,8 @@ class TrainParams:
     mask_bands: int = 0
     shift_bands: int = 0
     equalizer: float = 0.0
+    level_stretch: float = 0.0
+    low_pass_bands: int = 0
 
     @property
     def soft_targets(self) -> bool:
@@ -374,7 +387,8 @@ class TrainParams:
         for name in ("label_smoothing", "ema_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ParameterError(f"{name} must be in [0, 1), not {getattr(self, name)}")
-        for name in ("weight_decay", "mixup_alpha", "mask_frames", "mask_bands", "shift_bands", "equalizer"):
+        at_least_zero = ("weight_decay", "mixup_alpha", "mask_frames", "mask_bands", "shift_bands")
+        for name in (*at_least_zero, "equalizer", "level_stretch", "low_pass_bands"):
             if not getattr(self, name) >= 0:
                 raise ParameterError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.mask_frames >= self.window_frames:

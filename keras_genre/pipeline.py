@@ -12,10 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from keras_genre.errors import StoreError
-from keras_genre.params import TrainParams
+from keras_genre.params import LEVEL_RANGES, TrainParams
 from keras_genre.records import compression_of, parse
 from keras_genre.store import Store
-from keras_genre.window_augmentation import augment
+from keras_genre.window_augmentation import Values, augment
 
 CACHE_BYTES = 4 << 30
 """Features of the clips in use are kept in memory up to this size, and read again each epoch above it."""
@@ -163,7 +163,7 @@ def training_windows(
     block_clips = min(len(rows), max(1, SHUFFLE_BYTES // clip_bytes))
     offsets = tf.range(params.window_frames)
     mean, variance = (np.zeros(columns), np.ones(columns)) if statistics is None else statistics
-    filling, deviation = tf.constant(mean, tf.float32), float(np.sqrt(np.mean(variance)))
+    values = Values(tf.constant(mean, tf.float32), float(np.sqrt(np.mean(variance))), LEVEL_RANGES.get(params.features))
 
     def epoch_clips(epoch: tf.Tensor) -> tf.data.Dataset:
         seed = (params.seed, epoch)
@@ -188,7 +188,7 @@ def training_windows(
 
         def alter(number: tf.Tensor, batch: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
             seed = (params.seed, number)
-            windows, targets = augment(*batch, len(store.genres), filling, deviation, params, seed)
+            windows, targets = augment(*batch, len(store.genres), values, params, seed)
             return tf.ensure_shape(windows, (None, params.window_frames, columns)), targets
 
         return (

@@ -21,7 +21,7 @@ from keras_genre.gradients import forgotten_gradients
 from keras_genre.models.networks import build_model, log_odds
 from keras_genre.normalisation_graph import fuse_normalisation
 from keras_genre.optimization import averaged_weights, make_loss, make_optimizer
-from keras_genre.params import FEATURE_DIMS, PROBABILITIES, TrainParams, differences
+from keras_genre.params import FEATURE_DIMS, LEVEL_RANGES, PROBABILITIES, TrainParams, differences
 from keras_genre.pipeline import (
     check_lengths,
     evaluation_windows,
@@ -90,7 +90,8 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
 
     A store of features of which nothing is known here, or of other ones than the preset's, is taken as it is, and
     windows longer than its shortest clip become that long, one of each clip in an epoch. Of features that are no
-    probabilities no log-odds are taken.
+    probabilities no log-odds are taken, and what is no level of a band is
+    neither stretched nor damped.
 
     Raises
     ------
@@ -116,6 +117,9 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
     if params.model.log_odds and not _are_probabilities(store, params.features, columns, train):
         notes.append(f"{params.features} are no probabilities, so that they have no log-odds: model.log_odds is off")
         params = dataclasses.replace(params, model=dataclasses.replace(params.model, log_odds=False))
+    if (params.level_stretch or params.low_pass_bands) and params.features not in LEVEL_RANGES:
+        notes.append(f"{params.features} are no levels of bands: level_stretch and low_pass_bands are off")
+        params = dataclasses.replace(params, level_stretch=0.0, low_pass_bands=0)
     return Plan(store, params, columns, train, validation, notes)
 
 

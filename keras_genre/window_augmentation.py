@@ -3,6 +3,7 @@
 Each function takes a batch and a seed, a pair of integers, and gives the same batch for the same seed.
 """
 
+import dataclasses
 import math
 
 import tensorflow as tf
@@ -15,15 +16,37 @@ STRIPES = 2
 EQUALIZER_WAVES = 4
 """Of how many waves an equalizer's curve is: from one half of a period over all values to two whole ones."""
 
+LOW_PASS_STEP = 0.25
+"""Of the range of levels, how much more each band loses than the one before, beyond where a low-pass begins: of 80 dB
+some 20. So did the two highest of 128 bands when recordings were resampled from 22 050 Hz to 44 100 Hz and back."""
+
 Seed = tuple[tf.Tensor | int, tf.Tensor | int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """What the values of frames are like.
+
+    Attributes
+    ----------
+    mean : tf.Tensor [shape=(values,), float32]
+        What masked values become.
+    deviation : float >= 0
+        Standard deviation of all.
+    levels : pair of float, optional
+        The lowest and the highest value that there can be, if they are levels (`params.LEVEL_RANGES`).
+    """
+
+    mean: tf.Tensor
+    deviation: float = 1.0
+    levels: tuple[float, float] | None = None
 
 
 def augment(
     windows: tf.Tensor,
     labels: tf.Tensor,
     genres: int,
-    fill: tf.Tensor,
-    deviation: float,
+    values: Values,
     params: TrainParams,
     seed: Seed,
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -34,10 +57,7 @@ def augment(
     windows : tf.Tensor [shape=(batch, frames, values), float32]
     labels : tf.Tensor [shape=(batch,), int64]
     genres : int > 0
-    fill : tf.Tensor [shape=(values,), float32]
-        What masked values become.
-    deviation : float >= 0
-        Standard deviation of the features.
+    values : Values
     params : TrainParams
     seed : pair of int
 
@@ -48,15 +68,19 @@ def augment(
         `labels`, or with `params.soft_targets` the share of each genre, float32 (batch, genres).
     """
     # One seed for each use, so that no two draw the same numbers.
-    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 5))
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 7))
     if params.shift_bands:
         windows = shift_values(windows, params.shift_bands, seeds[0])
+    if params.level_stretch and values.levels:
+        windows = stretch_levels(windows, params.level_stretch, values.levels, seeds[5])
+    if params.low_pass_bands and values.levels:
+        windows = low_pass(windows, params.low_pass_bands, values.levels, seeds[6])
     if params.equalizer:
-        windows = equalize(windows, params.equalizer * deviation, seeds[4])
+        windows = equalize(windows, params.equalizer * values.deviation, seeds[4])
     if params.mask_frames:
-        windows = mask(windows, params.mask_frames, 1, fill, seeds[1])
+        windows = mask(windows, params.mask_frames, 1, values.mean, seeds[1])
     if params.mask_bands:
-        windows = mask(windows, params.mask_bands, 2, fill, seeds[2])
+        windows = mask(windows, params.mask_bands, 2, values.mean, seeds[2])
     if not params.soft_targets:
         return windows, labels
     targets = tf.one_hot(labels, genres)
@@ -74,6 +98,31 @@ def shift_values(windows: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
     shifts = tf.random.stateless_uniform((batch, 1), seed, -most, most + 1, tf.int32)
     places = tf.clip_by_value(tf.range(values) - shifts, 0, values - 1)
     return tf.gather(windows, places, axis=2, batch_dims=1)
+
+
+def stretch_levels(windows: tf.Tensor, most: float, levels: tuple[float, float], seed: tf.Tensor) -> tf.Tensor:
+    """Scale the distances of all values of a window from the highest level by one factor.
+
+    Its logarithm is uniform from that of 1 / (1 + `most`) to that of 1 + `most`. What falls below the lowest level
+    becomes the lowest level.
+    """
+    lowest, highest = levels
+    bound = math.log1p(most)
+    factors = tf.exp(tf.random.stateless_uniform((tf.shape(windows)[0], 1, 1), seed, -bound, bound))
+    return tf.maximum(highest - factors * (highest - windows), lowest)
+
+
+def low_pass(windows: tf.Tensor, most: int, levels: tuple[float, float], seed: tf.Tensor) -> tf.Tensor:
+    """Let the levels of a window fall off beyond a band, as the filter of a resampler or of an encoder does.
+
+    Where it begins is uniform from `most` bands before the end of the spectrum to `most` bands after it, so that half of
+    the windows stay as they are.
+    """
+    lowest, highest = levels
+    bands = tf.cast(tf.shape(windows)[2], tf.float32)
+    begins = tf.random.stateless_uniform((tf.shape(windows)[0], 1, 1), seed, bands - most, bands + most)
+    beyond = tf.maximum(tf.range(bands) - begins, 0.0)
+    return tf.maximum(windows - LOW_PASS_STEP * (highest - lowest) * beyond, lowest)
 
 
 def equalize(windows: tf.Tensor, deviation: float, seed: tf.Tensor) -> tf.Tensor:

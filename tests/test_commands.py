@@ -53,6 +53,8 @@ def test_the_console_script_lists_its_commands_and_refuses_others(capsys):
         (["train", "--dropout", "1.5"], 2, "dropout must be in [0, 1)"),
         (["train", "--set", "model.mean_subtraction=1.5"], 2, "mean_subtraction must be in [0, 1]"),
         (["train", "--set", "equalizer=-1"], 2, "equalizer must not be negative"),
+        (["train", "--set", "level_stretch=-1"], 2, "level_stretch must not be negative"),
+        (["train", "--set", "low_pass_bands=-1"], 2, "low_pass_bands must not be negative"),
         (["train", "--resume"], 2, "--out"),
         (["train", "--data", "/no/such/store"], 1, "/no/such/store: no such folder"),
         (["train", "--features", "log_mel64"], 1, "none of log_mel64"),

@@ -5,11 +5,12 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+import soundfile
 from toys import GENRES, toy_params
 
-from benchmarks import audio_gains, distillation
-from benchmarks.systems import DATA_SETS, divided
-from keras_genre import training
+from benchmarks import audio_gains, distillation, encodings
+from benchmarks.systems import DATA_SETS, REPOSITORY, divided
+from keras_genre import audio, training
 from keras_genre.augmentation import copies_of
 from keras_genre.optimization import make_loss
 from keras_genre.params import FrontEndParams, ScheduleParams
@@ -74,3 +75,28 @@ def test_copies_train_where_their_originals_do_and_are_never_tested(tmp_path):
         for clip in sides:
             if clip.variant:
                 assert (clip.split == "train") == (by_track[clip.original_track] == "train")
+
+
+def test_a_recording_keeps_its_music_in_every_encoding_and_a_table_says_what_a_model_makes_of_them(tmp_path):
+    rate = 22050
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(12 * rate) / rate)
+    soundfile.write(tmp_path / "tone.flac", tone, rate)
+    copies = encodings.write_copies(tmp_path / "tone.flac", tmp_path)
+    assert list(copies) == [*encodings.COPIES, encodings.QUIETER]
+    for name, file in copies.items():
+        y = audio.load(file, rate)[: tone.size]
+        expected = tone[: y.size] / (10 if name == encodings.QUIETER else 1)
+        assert y.size > 11.9 * rate
+        assert np.corrcoef(y, expected)[0, 1] > 0.99
+        assert y.std() == pytest.approx(expected.std(), rel=0.05)
+        (tmp_path / file.name).unlink()
+    model = REPOSITORY / "saved_models" / "gtzan10_scratch"
+    assert encodings.main([str(model), "--audio", str(tmp_path), "--out", str(tmp_path / "table.md")]) == 0
+    rows = [line for line in (tmp_path / "table.md").read_text().splitlines() if line.startswith("| gtzan10_scratch/1")]
+    assert [row.split(" | ")[1] for row in rows] == list(copies)
+    assert "recordings: 1, each" in (tmp_path / "table.md").read_text()
+
+
+def test_a_folder_without_recordings_is_refused(tmp_path, capsys):
+    assert encodings.main(["anything", "--audio", str(tmp_path)]) == 1
+    assert "holds no FLAC file" in capsys.readouterr().err

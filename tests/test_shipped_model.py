@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import requests
 import soundfile
-import soxr
 import tensorflow as tf
 from served import serving
 
+from benchmarks.encodings import write_copies
 from keras_genre import audio
 from keras_genre.datasets.lists import FAULT_FILTERED
 from keras_genre.saved_models import PROBABILITIES, SHIPPED, WINDOW_PROBABILITIES, read_saved_model, version_folder
@@ -92,16 +92,10 @@ def test_its_features_are_tag_activations_as_a_store_has_them(model):
 
 @pytest.mark.parametrize("track", ["metal.00000", "jazz.00004", "country.00000"])
 def test_one_song_has_one_label_in_every_file_and_at_every_level(track, model, shared_data, tmp_path):
-    y, rate = soundfile.read(shared_data / "gtzan_mini" / f"{track}.flac", dtype="float32")
-    copies = {"mp3": (44100, "MP3", None, 2), "ogg": (48000, "OGG", "VORBIS", 1)}
-    found = [probabilities(model, audio.load(shared_data / "gtzan_mini" / f"{track}.flac", RATE))]
-    for suffix, (other, container, subtype, channels) in copies.items():
-        resampled = np.clip(soxr.resample(y, rate, other), -1, 1)
-        sides = np.repeat(resampled[:, np.newaxis], channels, axis=1)
-        soundfile.write(tmp_path / f"song.{suffix}", sides, other, format=container, subtype=subtype)
-        found.append(probabilities(model, audio.load(tmp_path / f"song.{suffix}", RATE)))
-    soundfile.write(tmp_path / "quiet.flac", y / 10, rate)
-    found.append(probabilities(model, audio.load(tmp_path / "quiet.flac", RATE)))
+    song = shared_data / "gtzan_mini" / f"{track}.flac"
+    copies = write_copies(song, tmp_path)
+    assert {file.suffix for file in copies.values()} == {".mp3", ".ogg", ".flac"}
+    found = [probabilities(model, audio.load(file, RATE)) for file in (song, *copies.values())]
     assert len({int(each.argmax()) for each in found}) == 1
     assert np.abs(np.array(found) - found[0]).max() < 0.05
 

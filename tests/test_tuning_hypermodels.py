@@ -86,7 +86,16 @@ def test_statistics_are_those_of_all_frames():
 
 
 @pytest.mark.parametrize(
-    "assignment", ["mask_frames=3", "mask_bands=3", "shift_bands=1", "equalizer=1", "window_frames=64"]
+    "assignment",
+    [
+        "mask_frames=3",
+        "mask_bands=3",
+        "shift_bands=1",
+        "equalizer=1",
+        "level_stretch=1",
+        "low_pass_bands=1",
+        "window_frames=64",
+    ],
 )
 def test_what_these_windows_cannot_do_is_refused(assignment):
     with pytest.raises(ParameterError, match=assignment.split("=")[0]):

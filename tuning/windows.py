@@ -9,6 +9,9 @@ import numpy as np
 from keras_genre.errors import ParameterError
 from keras_genre.params import TrainParams
 
+ALTERATIONS = ("mask_frames", "mask_bands", "shift_bands", "equalizer", "level_stretch", "low_pass_bands")
+"""Parameters of what `keras_genre.pipeline` does to windows and `TrainingWindows` does not."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Clips:
@@ -44,10 +47,8 @@ class TrainingWindows(keras.utils.PyDataset):
 
     def __init__(self, clips: Clips, genres: int, params: TrainParams, first_epoch: int = 0):
         super().__init__()
-        if params.mask_frames or params.mask_bands or params.shift_bands or params.equalizer:
-            raise ParameterError(
-                "mask_frames, mask_bands, shift_bands and equalizer need TensorFlow as Keras's backend"
-            )
+        if asked := [name for name in ALTERATIONS if getattr(params, name)]:
+            raise ParameterError(f"{', '.join(asked)}: needs TensorFlow as Keras's backend")
         if min(map(len, clips.frames)) < params.window_frames:
             raise ParameterError(f"window_frames {params.window_frames}: longer than the shortest clip")
         self._clips = clips
