@@ -115,8 +115,8 @@ def stretch_levels(windows: tf.Tensor, most: float, levels: tuple[float, float],
 def low_pass(windows: tf.Tensor, most: int, levels: tuple[float, float], seed: tf.Tensor) -> tf.Tensor:
     """Let the levels of a window fall off beyond a band, as the filter of a resampler or of an encoder does.
 
-    Where it begins is uniform from `most` bands before the end of the spectrum to `most` bands after it, so that half of
-    the windows stay as they are.
+    Where it begins is uniform from `most` bands before the end of the spectrum to `most` bands after it, so that half
+    of the windows stay as they are.
     """
     lowest, highest = levels
     bands = tf.cast(tf.shape(windows)[2], tf.float32)

@@ -77,13 +77,13 @@ def test_no_level_is_stretched_below_the_lowest():
 
 
 def test_beyond_where_a_low_pass_begins_each_band_is_damped_more_than_the_one_before():
-    levels = np.full((4000, 3, 16), 200, np.float32)
+    levels = np.full((4000, 3, 16), 150, np.float32)
     damped = low_pass(levels, 4, (0.0, 255.0), SEED).numpy()
     np.testing.assert_array_equal(damped, np.broadcast_to(damped[:, :1], damped.shape))
     lost = (levels - damped)[:, 0] / (LOW_PASS_STEP * 255)
     assert (lost[:, :12] == 0).all() and damped.min() == 0
-    assert 0.45 < (lost == 0).all(axis=1).mean() < 0.63
-    # The last band loses as many steps as it is beyond the beginning, until nothing is left: uniform up to 3.
+    # It begins anywhere from band 12 to what would be band 20.
+    assert np.mean(lost[:, 15] == 0) == pytest.approx(5 / 8, abs=0.03)
     assert np.mean(lost[:, 15] > 1) == pytest.approx(2 / 8, abs=0.03)
     steps = np.diff(lost[:, 12:], axis=1)[(lost[:, 12:15] > 0) & (damped[:, 0, 13:] > 0)]
     assert steps.size and np.allclose(steps, 1, atol=1e-3)
@@ -153,6 +153,7 @@ def test_nothing_happens_unless_it_is_asked_for():
 
 
 ALL = TrainParams(
+    features="log_mel128",
     window_frames=16,
     windows_per_clip=3,
     batch_size=8,
@@ -203,20 +204,14 @@ def test_only_features_that_are_levels_of_bands_are_stretched_and_damped(toy_sto
         assert plan.params == PLAIN
         assert plan.notes == ["spectral33 are no levels of bands: level_stretch and low_pass_bands are off"]
     rows = toy_store.rows_of("train")
-    plain, *same = (
-        next(training_windows(toy_store, rows, 33, params).as_numpy_iterator())[0]
-        for params in (PLAIN, stretched, damped)
-    )
-    others = (
-        next(
-            training_windows(
-                toy_store, rows, 33, dataclasses.replace(params, features="log_mel128")
-            ).as_numpy_iterator()
-        )
-        for params in (stretched, damped)
-    )
-    assert all(np.array_equal(plain, each) for each in same)
-    assert not any(np.array_equal(plain, each) for each, _ in others)
+
+    def first_windows(params, **changes):
+        params = dataclasses.replace(params, **changes)
+        return next(training_windows(toy_store, rows, 33, params).as_numpy_iterator())[0]
+
+    for asked in (stretched, damped):
+        np.testing.assert_array_equal(first_windows(asked), first_windows(PLAIN))
+        assert not np.array_equal(first_windows(asked, features="log_mel128"), first_windows(PLAIN))
 
 
 def test_a_later_epoch_is_altered_in_the_same_way_whether_or_not_the_earlier_ones_were_run(toy_store):
