@@ -41,8 +41,12 @@ RECIPE: dict[str, Any] = {
 
 ANY_FEATURES = {"features": ["spectral33", "mfcc13", "log_mel128"]}
 
-# What is done to windows (`shift_bands`, `mask_bands`) takes the values of a frame for bands of a spectrum.
-BANDS = {"features": ["log_mel128", "log_mel128_levels"]}
+# What is done to windows (`shift_bands`, `equalizer`) takes the values of a frame for bands of a spectrum.
+BANDS = {
+    "features": ["log_mel128", "log_mel128_levels"],
+    "equalizer": [0.0, 0.3, 0.6],
+    "model.mean_subtraction": [0.0, 0.5, 1.0],
+}
 
 LSTM: dict[str, Any] = {
     "model.lstm_units": [[32], [64], [128], [32, 32], [64, 64], [128, 128], [128, 32]],
