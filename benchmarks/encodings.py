@@ -6,6 +6,7 @@ labelled as `predict` does it.
 """
 
 import argparse
+import dataclasses
 import sys
 import tempfile
 import time
@@ -23,12 +24,23 @@ from keras_genre.saved_models import PROBABILITIES, WAVEFORM, read_saved_model, 
 
 RESULTS = Path(__file__).resolve().parent / "results" / "encodings.md"
 
-QUIETER = "FLAC, 20 dB quieter"
-COPIES: dict[str, tuple[str, int, dict[str, str], int]] = {
-    "MP3, 44.1 kHz, stereo": ("mp3", 44100, {"format": "MP3"}, 2),
-    "Ogg Vorbis, 48 kHz": ("ogg", 48000, {"format": "OGG", "subtype": "VORBIS"}, 1),
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How a copy of a recording is written: what `soundfile.write` takes."""
+
+    suffix: str
+    rate_hz: int
+    channels: int
+    format: str
+    subtype: str | None = None
+
+
+ENCODINGS = {
+    "MP3, 44.1 kHz, stereo": Encoding("mp3", 44100, 2, "MP3"),
+    "Ogg Vorbis, 48 kHz": Encoding("ogg", 48000, 1, "OGG", "VORBIS"),
 }
-"""Name of an encoding -> suffix, rate in Hz, what soundfile takes, channels."""
+QUIETER = "FLAC, 20 dB quieter"
 
 STEADY = 0.05
 """By how much probabilities of one recording may differ."""
@@ -51,18 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not tracks:
         raise AudioError(f"--audio {options.audio}: holds no FLAC file")
     models = {f"{path.parent.name}/{path.name}": answerer(path) for path in map(version_folder, options.models)}
-    # (tracks, copies) for each model
-    moved: dict[str, list[list[float]]] = {name: [] for name in models}
-    relabelled: dict[str, list[list[bool]]] = {name: [] for name in models}
+    answers: dict[str, list[list[np.ndarray]]] = {name: [] for name in models}
     with tempfile.TemporaryDirectory() as temporary, Progress(len(tracks), "recordings") as progress:
         for track in tracks:
             versions = [track, *write_copies(track, Path(temporary)).values()]
             for name, answer in models.items():
-                first, *others = [answer(version) for version in versions]
-                moved[name].append([float(np.abs(other - first).max()) for other in others])
-                relabelled[name].append([bool(other.argmax() != first.argmax()) for other in others])
+                answers[name].append([answer(version) for version in versions])
             progress.advance()
-    text = table([track.stem for track in tracks], moved, relabelled)
+    text = table([track.stem for track in tracks], {name: np.array(rows) for name, rows in answers.items()})
     files.write_text(options.out, text)
     print(text, end="")
     return cli.DONE
@@ -72,10 +80,11 @@ def write_copies(track: Path, folder: Path) -> dict[str, Path]:
     """Write a mono recording in other encodings and return their files by name of the encoding."""
     y, rate = soundfile.read(track, dtype="float32")
     written = {}
-    for name, (suffix, other, options, channels) in COPIES.items():
-        written[name] = folder / f"copy.{suffix}"
-        sides = np.repeat(np.clip(soxr.resample(y, rate, other), -1, 1)[:, np.newaxis], channels, axis=1)
-        soundfile.write(written[name], sides, other, **options)
+    for name, encoding in ENCODINGS.items():
+        written[name] = folder / f"copy.{encoding.suffix}"
+        resampled = np.clip(soxr.resample(y, rate, encoding.rate_hz), -1, 1)
+        sides = np.repeat(resampled[:, np.newaxis], encoding.channels, axis=1)
+        soundfile.write(written[name], sides, encoding.rate_hz, format=encoding.format, subtype=encoding.subtype)
     written[QUIETER] = folder / "quieter.flac"
     soundfile.write(written[QUIETER], y / 10, rate)
     return written
@@ -96,18 +105,20 @@ def answerer(folder: Path) -> Callable[[Path], np.ndarray]:
     return answer
 
 
-def table(tracks: Sequence[str], moved: dict[str, list[list[float]]], relabelled: dict[str, list[list[bool]]]) -> str:
-    """Return the answers of models to copies of tracks as a text in Markdown."""
+def table(tracks: Sequence[str], answers: dict[str, np.ndarray]) -> str:
+    """Return how models' answers, (tracks, 1 + copies, genres), differ between files, as a text in Markdown."""
     lines = [
         f"Made by `python -m benchmarks.encodings SAVED_MODEL ... --audio FOLDER`, {time.strftime('%Y-%m-%d')}: "
-        f"recordings: {len(tracks)}, each in its own file and in three others.",
+        f"{len(tracks)} recordings, each in its own file and in three others.",
         "",
         f"| model | copy | median | nine in ten below | largest | above {STEADY} | another label |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for model in moved:
-        labels = np.array(relabelled[model]).sum(axis=0)
-        for copy, values, others in zip([*COPIES, QUIETER], np.array(moved[model]).T, labels, strict=True):
+    for model, probabilities in answers.items():
+        moved = np.abs(probabilities[:, 1:] - probabilities[:, :1]).max(axis=2)
+        labels = probabilities.argmax(axis=2)
+        relabelled = (labels[:, 1:] != labels[:, :1]).sum(axis=0)
+        for copy, values, others in zip([*ENCODINGS, QUIETER], moved.T, relabelled, strict=True):
             lines.append(
                 f"| {model} | {copy} | {np.median(values):.3f} | {np.quantile(values, 0.9):.3f} | "
                 f"{values.max():.3f} ({tracks[int(values.argmax())]}) | {(values > STEADY).sum()} | {others} |"

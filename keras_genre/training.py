@@ -90,8 +90,7 @@ def make_plan(store: Store, params: TrainParams, notes: Sequence[str] = ()) -> P
 
     A store of features of which nothing is known here, or of other ones than the preset's, is taken as it is, and
     windows longer than its shortest clip become that long, one of each clip in an epoch. Of features that are no
-    probabilities no log-odds are taken, and what is no level of a band is
-    neither stretched nor damped.
+    probabilities no log-odds are taken, and what is no level of a band is neither stretched nor damped.
 
     Raises
     ------
