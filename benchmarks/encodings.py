@@ -10,17 +10,22 @@ import dataclasses
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 import soxr
 
 from keras_genre import audio, cli, files
-from keras_genre.errors import AudioError
+from keras_genre.errors import AudioError, ParameterError
+from keras_genre.extract import Extracted
 from keras_genre.progress import Progress
-from keras_genre.saved_models import PROBABILITIES, WAVEFORM, read_saved_model, require_waveforms, version_folder
+from keras_genre.saved_models import version_folder
+
+if TYPE_CHECKING:
+    from keras_genre.prediction import SavedModelPredictor
 
 RESULTS = Path(__file__).resolve().parent / "results" / "encodings.md"
 
@@ -62,13 +67,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     tracks = sorted(options.audio.glob("*.flac"))
     if not tracks:
         raise AudioError(f"--audio {options.audio}: holds no FLAC file")
-    models = {f"{path.parent.name}/{path.name}": answerer(path) for path in map(version_folder, options.models)}
+    from keras_genre.prediction import SavedModelPredictor
+
+    models = {
+        f"{path.parent.name}/{path.name}": SavedModelPredictor(path) for path in map(version_folder, options.models)
+    }
+    if len(models) < len(options.models):
+        raise ParameterError("two models have the same name and version; the table could not tell them apart")
     answers: dict[str, list[list[np.ndarray]]] = {name: [] for name in models}
     with tempfile.TemporaryDirectory() as temporary, Progress(len(tracks), "recordings") as progress:
         for track in tracks:
             versions = [track, *write_copies(track, Path(temporary)).values()]
-            for name, answer in models.items():
-                answers[name].append([answer(version) for version in versions])
+            for name, model in models.items():
+                answers[name].append([answer(model, version) for version in versions])
             progress.advance()
     text = table([track.stem for track in tracks], {name: np.array(rows) for name, rows in answers.items()})
     files.write_text(options.out, text)
@@ -77,8 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_copies(track: Path, folder: Path) -> dict[str, Path]:
-    """Write a mono recording in other encodings and return their files by name of the encoding."""
-    y, rate = soundfile.read(track, dtype="float32")
+    """Write a recording, mixed to mono, in other encodings and return their files by name of the encoding."""
+    rate = audio.probe(track).sample_rate_hz
+    y = audio.load(track, rate)
     written = {}
     for name, encoding in ENCODINGS.items():
         written[name] = folder / f"copy.{encoding.suffix}"
@@ -90,19 +102,12 @@ def write_copies(track: Path, folder: Path) -> dict[str, Path]:
     return written
 
 
-def answerer(folder: Path) -> Callable[[Path], np.ndarray]:
-    """Return what gives the probabilities (genres,) of a file by an exported model."""
-    import tensorflow as tf
-
-    params = read_saved_model(folder)
-    require_waveforms(folder, params)
-    signature = tf.saved_model.load(str(folder)).signatures[WAVEFORM]
-
-    def answer(file: Path) -> np.ndarray:
-        waveform = audio.load(file, params.sample_rate_hz)[np.newaxis]
-        return signature(waveform=tf.constant(waveform))[PROBABILITIES].numpy()[0]
-
-    return answer
+def answer(model: "SavedModelPredictor", file: Path) -> np.ndarray:
+    """Return a model's probabilities (genres,) of a file."""
+    waveform = audio.load(file, model.sample_rate_hz)
+    extracted = Extracted(waveform=waveform, seconds=waveform.size / model.sample_rate_hz)
+    probabilities = model.predict(str(file), extracted).probabilities
+    return np.array([probabilities[genre] for genre in model.genres])
 
 
 def table(tracks: Sequence[str], answers: dict[str, np.ndarray]) -> str:
