@@ -387,8 +387,16 @@ class TrainParams:
         for name in ("label_smoothing", "ema_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise ParameterError(f"{name} must be in [0, 1), not {getattr(self, name)}")
-        at_least_zero = ("weight_decay", "mixup_alpha", "mask_frames", "mask_bands", "shift_bands")
-        for name in (*at_least_zero, "equalizer", "level_stretch", "low_pass_bands"):
+        for name in (
+            "weight_decay",
+            "mixup_alpha",
+            "mask_frames",
+            "mask_bands",
+            "shift_bands",
+            "equalizer",
+            "level_stretch",
+            "low_pass_bands",
+        ):
             if not getattr(self, name) >= 0:
                 raise ParameterError(f"{name} must not be negative, not {getattr(self, name)}")
         if self.mask_frames >= self.window_frames:
