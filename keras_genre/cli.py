@@ -1,11 +1,12 @@
 """What the commands share: exit status, messages, and quiet start-up."""
 
 import argparse
+import contextlib
 import functools
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from keras_genre.errors import KerasGenreError, ParameterError
 
@@ -17,14 +18,13 @@ Main = Callable[..., int]
 def command(main: Main) -> Main:
     """Make `main` a command: its exit status is returned, errors that are the user's are shown without a traceback.
 
-    Data go to standard output, everything else to standard error.
+    Data go to standard output, everything else to standard error. Who calls `main` has environment and warnings as they
+    were afterwards.
     """
 
     @functools.wraps(main)
+    @_quiet()
     def run(argv: Sequence[str] | None = None) -> int:
-        # TensorFlow reads this when it is imported, which commands do only once their flags are understood.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        warnings.showwarning = _show_warning
         try:
             return main(argv)
         except KerasGenreError as error:
@@ -42,6 +42,21 @@ def command(main: Main) -> Main:
             return SOME_FAILED
 
     return run
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    # TensorFlow reads this when it is imported, which commands do only once their flags are understood.
+    level = "TF_CPP_MIN_LOG_LEVEL"
+    chosen = level in os.environ
+    os.environ.setdefault(level, "3")
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    finally:
+        if not chosen:
+            os.environ.pop(level, None)
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:

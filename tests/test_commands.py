@@ -1,7 +1,9 @@
 """Commands answer --help without TensorFlow, and wrong usage with status 2 and a sentence."""
 
+import os
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -33,6 +35,29 @@ def test_a_wrong_flag_has_status_2(command, capsys):
         keras_genre([command, "--no-such-flag"])
     assert end.value.code == 2
     assert "usage" in capsys.readouterr().err
+
+
+def test_a_command_leaves_its_caller_as_it_was(monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    before = dict(os.environ), warnings.showwarning, list(warnings.filters)
+    within = []
+
+    @cli.command
+    def main(argv):
+        within.append((os.environ["TF_CPP_MIN_LOG_LEVEL"], warnings.showwarning))
+        warnings.simplefilter("error")
+        raise StoreError("no")
+
+    assert main([]) == cli.SOME_FAILED
+    assert within == [("3", cli._show_warning)]
+    assert (dict(os.environ), warnings.showwarning, list(warnings.filters)) == before
+
+
+def test_a_level_of_the_log_that_was_chosen_stays(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "1")
+    seen = []
+    assert cli.command(lambda argv: seen.append(os.environ["TF_CPP_MIN_LOG_LEVEL"]) or cli.DONE)([]) == cli.DONE
+    assert [*seen, os.environ["TF_CPP_MIN_LOG_LEVEL"]] == ["1", "1"]
 
 
 def test_the_console_script_lists_its_commands_and_refuses_others(capsys):

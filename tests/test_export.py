@@ -244,7 +244,7 @@ def test_the_twin_needs_neither_a_gpu_nor_random_numbers(name, tmp_path):
 
 def test_what_an_export_is_held_against_is_computed_by_the_cpu_whatever_else_there_is(exported):
     command = [sys.executable, Path(__file__).with_name("other_device.py"), exported.run]
-    # A command that other tests ran in this process may have silenced TensorFlow, here and in what starts here.
+    # Whoever runs the tests may have silenced TensorFlow.
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"}
     log = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stderr
     made, after = (
