@@ -7,10 +7,11 @@ import contextlib
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_genre import files
 from keras_genre.errors import ParameterError
 
 COLUMNS = ("file", "genre", "probability", "unsure", "error")
@@ -39,8 +40,10 @@ def require_no_rows(path: Path) -> None:
         )
 
 
-def rows_of(path: Path, genres: Sequence[str]) -> list[str]:
-    """Return the files that have a row in the table of a model with these genres; none if there is no table.
+def rows_of(path: Path, genres: Sequence[str]) -> dict[str, str]:
+    """Return the files that have a row in the table of a model with these genres, with why they failed or "".
+
+    There are none if there is no table.
 
     Raises
     ------
@@ -48,13 +51,19 @@ def rows_of(path: Path, genres: Sequence[str]) -> list[str]:
         If it is another table.
     """
     if not path.is_file():
-        return []
+        return {}
     lines, header = _whole_lines(path), _line([*COLUMNS, *genres])
     if not (lines[0] == header if lines else header.startswith(path.read_bytes())):
         raise ParameterError(
             f"--csv {path}: is no table of the genres of this model; name another, or start it anew by --overwrite"
         )
-    return [row[0] for row in csv.reader(io.StringIO(b"".join(lines[1:]).decode(errors=NAMES), newline=""))]
+    return {row[0]: row[COLUMNS.index("error")] for row in map(_values, lines[1:])}
+
+
+def remove_rows(path: Path, names: Collection[str]) -> None:
+    """Take the rows of these files out of a table, which is replaced as a whole."""
+    header, *rows = _whole_lines(path)
+    files.write_bytes(path, header + b"".join(row for row in rows if _values(row)[0] not in names))
 
 
 @contextlib.contextmanager
@@ -128,6 +137,10 @@ def _line(values: Sequence[object]) -> bytes:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)
     return buffer.getvalue().encode(errors=NAMES)
+
+
+def _values(line: bytes) -> list[str]:
+    return next(csv.reader(io.StringIO(line.decode(errors=NAMES), newline="")))
 
 
 def _whole_lines(path: Path) -> list[bytes]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from keras_genre import cli
 from keras_genre.errors import AudioError, ParameterError
 from keras_genre.extract import Extracted, Job, LocalWorkers, decode
-from keras_genre.label_table import NAMES, label_table, require_no_rows, rows_of
+from keras_genre.label_table import NAMES, label_table, remove_rows, require_no_rows, rows_of
 from keras_genre.metrics import UNSURE_BELOW
 from keras_genre.places import local_path
 from keras_genre.progress import Progress
@@ -57,10 +57,15 @@ def make_parser() -> argparse.ArgumentParser:
         type=local_path,
         metavar="OUT",
         help="write file, genre and all probabilities to a CSV, a row as soon as a file is done; one that is there "
-        "already is left alone, unless one of the next two says what to do with it",
+        "already is left alone, unless one of the next three says what to do with it",
     )
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="label only the files that have no row in --csv yet")
+    existing.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="the same, and label those files again whose row says why they failed",
+    )
     existing.add_argument("--overwrite", action="store_true", help="start --csv anew, whatever it holds")
     parser.add_argument(
         "--max-seconds",
@@ -109,9 +114,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ParameterError("--unsure-below must be a probability, from 0 to 1")
     if not 0 < options.max_seconds < math.inf:
         raise ParameterError(f"--max-seconds must be a positive number, not {options.max_seconds:g}")
-    if options.csv is None and (options.resume or options.overwrite):
-        raise ParameterError("--resume and --overwrite go with --csv OUT, the table to go on with or to replace")
-    if options.csv and not (options.resume or options.overwrite):
+    goes_on = options.resume or options.retry_failed
+    if options.csv is None and (goes_on or options.overwrite):
+        raise ParameterError(
+            "--resume, --retry-failed and --overwrite go with --csv OUT, the table to go on with or to replace"
+        )
+    if options.csv and not (goes_on or options.overwrite):
         require_no_rows(options.csv)
     require_audio_model(options.model)
     paths, failures = listed_files(options.files)
@@ -119,12 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     predictor = open_predictor(options.model)
     require_room_for_a_window(options.max_seconds, predictor, options.model)
-    if options.resume:
-        done = set(rows_of(options.csv, predictor.genres))
-        wanted = [path for path in paths if str(path) not in done]
-        cli.say(f"{len(paths) - len(wanted)} of {len(paths)} files are in {options.csv} already")
-        paths = wanted
-    table = label_table(options.csv, predictor.genres, resume=options.resume) if options.csv else no_table()
+    if goes_on:
+        paths = files_to_do(paths, options.csv, predictor.genres, retry_failed=options.retry_failed)
+    table = label_table(options.csv, predictor.genres, resume=goes_on) if options.csv else no_table()
     shown = json_list() if options.json else lines_for_people(options.top, options.timeline)
     results = contextlib.closing(predict_files(predictor, paths, failures, options))
     failed = 0
@@ -136,6 +141,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if failed and len(paths) > 1:
         cli.say(f"{failed} of {len(paths)} files failed")
     return cli.SOME_FAILED if failed else cli.DONE
+
+
+def files_to_do(paths: Sequence[Path], table: Path, genres: Sequence[str], *, retry_failed: bool) -> list[Path]:
+    """Return the files that have no row in a table yet, and tell how many have; by wish those that failed lose theirs.
+
+    Raises
+    ------
+    ParameterError
+        If it is no table of a model with these genres.
+    """
+    rows = rows_of(table, genres)
+    if retry_failed and (again := {str(path) for path in paths if rows.get(str(path))}):
+        remove_rows(table, again)
+        rows = {name: failure for name, failure in rows.items() if name not in again}
+    wanted = [path for path in paths if str(path) not in rows]
+    cli.say(f"{len(paths) - len(wanted)} of {len(paths)} files are in {table} already")
+    return wanted
 
 
 def require_room_for_a_window(max_seconds: float, predictor: "Predictor", model: Path) -> None:

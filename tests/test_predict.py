@@ -221,7 +221,31 @@ def test_what_was_labelled_before_an_interruption_is_there_and_resume_goes_on(
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("flags", [[], ["--resume"]])
+def test_files_that_failed_are_labelled_again_by_wish_and_others_keep_their_rows(run, tmp_path, encode, capsys):
+    table, files = tmp_path / "labels.csv", [tmp_path / f'{name}, "live"\n.wav' for name in "abc"]
+    files[0].write_bytes(encode("WAV", "PCM_16"))
+    elsewhere = tmp_path / "elsewhere.wav"
+    assert main([*map(str, [*files, elsewhere]), "--model", str(run), "--csv", str(table)]) == 1
+    first, *failed = rows_in(table.read_bytes())[1:]
+    assert [bool(row[4]) for row in failed] == [True] * 3
+
+    def label_again(flag):
+        capsys.readouterr()
+        status = main([*map(str, files), "--model", str(run), "--csv", str(table), flag])
+        return status, capsys.readouterr().err.splitlines()[0], rows_in(table.read_bytes())[1:]
+
+    files[1].write_bytes(encode("WAV", "PCM_16"))
+    assert label_again("--resume") == (0, f"3 of 3 files are in {table} already", [first, *failed])
+    status, said, rows = label_again("--retry-failed")
+    assert (status, said) == (1, f"1 of 3 files are in {table} already")
+    # The one that was not named is as it was; then the two that were tried.
+    assert rows == [first, failed[2], [str(files[1]), *first[1:]], failed[1]]
+    files[2].write_bytes(encode("WAV", "PCM_16"))
+    assert label_again("--retry-failed")[0] == 0
+    assert label_again("--retry-failed")[:2] == (0, f"3 of 3 files are in {table} already")
+
+
+@pytest.mark.parametrize("flags", [[], ["--resume"], ["--retry-failed"]])
 @pytest.mark.parametrize("content", ["my notes", "my notes\n", "file,genre\na.wav,polka\n"])
 def test_a_file_that_is_no_table_of_the_model_is_left_alone(run, album, tmp_path, flags, content, capsys):
     (tmp_path / "notes").write_text(content)
@@ -253,7 +277,7 @@ def test_a_name_that_is_not_utf_8_is_a_name(run, tmp_path, encode):
     file = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav")
     Path(file).write_bytes(encode("WAV", "PCM_16"))
     assert predict(run, file, "--csv", "t.csv", cwd=tmp_path, errors="surrogateescape").stdout.startswith(f"{file}\t")
-    assert rows_of(tmp_path / "t.csv", ["bebop", "polka", "zydeco"]) == [file]
+    assert rows_of(tmp_path / "t.csv", ["bebop", "polka", "zydeco"]) == {file: ""}
     result = predict(run, file, "--json", cwd=tmp_path)
     assert [each["file"] for each in json.loads(result.stdout)] == [file]
 
@@ -307,7 +331,8 @@ def test_a_file_that_takes_more_memory_than_there_is_fails_alone(run, exported, 
         (["--max-seconds", "0.2"], "--max-seconds 0.2: is below the window of {model}, which takes files of 0.348 s"),
         (["--max-seconds", "0"], "--max-seconds must be a positive number"),
         (["--max-seconds", "nan"], "--max-seconds must be a positive number"),
-        (["--resume"], "--resume and --overwrite go with --csv"),
+        (["--resume"], "--resume, --retry-failed and --overwrite go with --csv"),
+        (["--retry-failed"], "--resume, --retry-failed and --overwrite go with --csv"),
     ],
 )
 def test_flags_that_cannot_work_are_named(run, flags, words, capsys):
