@@ -104,7 +104,8 @@ def write_copies(track: Path, folder: Path) -> dict[str, Path]:
 
 def answer(model: "SavedModelPredictor", file: Path) -> np.ndarray:
     """Return a model's probabilities (genres,) of a file."""
-    waveform = audio.load(file, model.sample_rate_hz)
+    limits = audio.AudioLimits(min_seconds=model.minimum_samples / model.sample_rate_hz)
+    waveform = audio.load(file, model.sample_rate_hz, limits)
     extracted = Extracted(waveform=waveform, seconds=waveform.size / model.sample_rate_hz)
     probabilities = model.predict(str(file), extracted).probabilities
     return np.array([probabilities[genre] for genre in model.genres])

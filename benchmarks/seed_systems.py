@@ -144,6 +144,7 @@ def import_source(data_set: DataSet, source: Path | None, store: Path) -> Path:
 
 def run_missing(tasks: Sequence[Task], lines: Path, jobs: int) -> None:
     """Run the tasks that have no result yet, several at a time; add each result to the file as it comes."""
+    mend(lines)
     by_fingerprint = {fingerprint(task): task for task in reversed(tasks)}
     have = {row["fingerprint"] for row in finished(lines, tasks)}
     missing = [
@@ -191,30 +192,34 @@ def quiet_run(task: Task) -> dict[str, Any]:
             sys.stderr = shown
 
 
-def finished(lines: Path, tasks: Iterable[Task]) -> list[dict[str, Any]]:
-    """Return the results of `tasks` that the file holds: of these parameters and data, and whole.
+def mend(lines: Path) -> None:
+    """Take a line out of a file of results that a killed process cut short; nobody else may be writing it."""
+    if not lines.is_file():
+        return
+    text = lines.read_text(encoding="utf-8")
+    whole = "".join(f"{line}\n" for line in text.splitlines() if _row(line))
+    if whole != text:
+        files.write_text(lines, whole)
 
-    A line that a killed process cut short is taken out of the file.
-    """
+
+def finished(lines: Path, tasks: Iterable[Task]) -> list[dict[str, Any]]:
+    """Return the results of `tasks` that the file holds: of these parameters and data, and whole."""
     if not lines.is_file():
         return []
-    rows = []
-    text = lines.read_text(encoding="utf-8")
-    kept = []
-    for line in text.splitlines():
-        try:
-            rows.append(json.loads(line))
-            kept.append(line)
-        except ValueError:
-            continue
-    if (whole := "".join(f"{line}\n" for line in kept)) != text:
-        files.write_text(lines, whole)
+    rows = [row for line in lines.read_text(encoding="utf-8").splitlines() if (row := _row(line))]
     latest = {row["fingerprint"]: row for row in rows}
     return [
         latest[key] | {"system": task.system, "fold": task.fold, "seed": task.seed}
         for task in tasks
         if (key := fingerprint(task)) in latest
     ]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def summarise(data_set: DataSet, rows: Sequence[dict[str, Any]], command: str) -> dict[str, Any]:

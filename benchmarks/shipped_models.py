@@ -69,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = make_parser().parse_args(argv)
     name = options.model
+    tracks = tracks_to_label(options.audio) if options.audio else []
     out = options.out or REPOSITORY / "saved_models" / name / "1"
     mel = _store(MEL, options.log_mel)
     if name == "gtzan10":
@@ -79,8 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources = "--log-mel FILE.npz"
     command = f"python -m benchmarks.shipped_models {name} {sources} --audio FOLDER"
     lines = [f"Made by `{command}`, {time.strftime('%Y-%m-%d')}.", "", said]
-    if options.audio:
-        lines += ["", *audio_lines(out, options.audio)]
+    if tracks:
+        lines += ["", *audio_lines(out, tracks)]
     text = "\n".join(lines) + "\n"
     files.write_text(RESULTS / f"{name}.md", text)
     print(text, end="")
@@ -262,8 +263,27 @@ def _divided(store: Store, sides: dict[str, str]) -> Store:
     return store.with_clips([dataclasses.replace(clip, split=sides.get(clip.track, "")) for clip in store.clips])
 
 
-def audio_lines(model: Path, folder: Path) -> list[str]:
-    """Label the tracks in a folder that the model was not trained on, as `predict` does, and say how many are right.
+def tracks_to_label(folder: Path) -> list[Path]:
+    """Return the files in a folder that are no training tracks of the fault-filtered split.
+
+    Raises
+    ------
+    AudioError
+        If there is none.
+    """
+    sides = _sides()
+    paths = [path for path in sorted(folder.glob("*.flac")) if sides.get(path.stem) != "train"]
+    if not paths:
+        raise AudioError(f"--audio {folder}: holds no FLAC file but of training tracks")
+    return paths
+
+
+def _sides() -> dict[str, str]:
+    return {row["track"]: row["split"] for row in lists.FAULT_FILTERED.rows()}
+
+
+def audio_lines(model: Path, tracks: Sequence[Path]) -> list[str]:
+    """Label tracks that the model was not trained on, as `predict` does, and say how many are right.
 
     Raises
     ------
@@ -272,13 +292,12 @@ def audio_lines(model: Path, folder: Path) -> list[str]:
     """
     from keras_genre.predict import main as predict
 
-    sides = {row["track"]: row["split"] for row in lists.FAULT_FILTERED.rows()}
-    paths = [str(path) for path in sorted(folder.glob("*.flac")) if sides.get(path.stem) != "train"]
+    sides = _sides()
     with tempfile.TemporaryDirectory() as temporary:
         table = Path(temporary) / "labels.csv"
         with contextlib.redirect_stdout(sys.stderr):
-            if predict([*paths, "--model", str(model), "--csv", str(table)]) != cli.DONE:
-                raise AudioError(f"{folder}: not all tracks could be labelled")
+            if predict([*map(str, tracks), "--model", str(model), "--csv", str(table)]) != cli.DONE:
+                raise AudioError(f"{tracks[0].parent}: not all tracks could be labelled")
         rows = list(csv.DictReader(table.open(encoding="utf-8", newline="")))
     genres = list(read_saved_model(model).genres)
     expected = np.array([genres.index(Path(row["file"]).name.split(".")[0]) for row in rows])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from keras_genre import files
 from keras_genre.errors import DatasetError
 
 SPLITS = ("train", "validation", "test")
@@ -57,12 +58,10 @@ COLUMNS = tuple(field.name for field in dataclasses.fields(Clip))
 
 def clips_to_csv(clips: Iterable[Clip]) -> str:
     """Write clips as CSV text with a header line of the names of `Clip`'s fields."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for clip in clips:
-        writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in dataclasses.astuple(clip)])
-    return buffer.getvalue()
+    rows = (
+        [f"{value:.6f}" if isinstance(value, float) else value for value in dataclasses.astuple(clip)] for clip in clips
+    )
+    return files.csv_text([COLUMNS, *rows])
 
 
 def clips_from_csv(text: str, name: Path | str) -> list[Clip]:

@@ -1,7 +1,5 @@
 """A run's report on the clips of a split."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -188,12 +186,10 @@ def require_unseen(info: RunInfo, clips: Sequence[Clip], data: Place) -> list[st
 
 def predictions_csv(clips: list[Clip], genres: list[str], probabilities: np.ndarray) -> str:
     """Return expected and predicted genre of each clip, and all probabilities, as CSV text."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["track", "expected", "predicted", "correct", "probability", *genres])
+    lines: list[list[object]] = [["track", "expected", "predicted", "correct", "probability", *genres]]
     for clip, row in zip(clips, probabilities, strict=True):
         predicted = genres[int(row.argmax())]
         shares = [f"{share:.6f}" for share in row]
         correct = int(predicted == clip.genre)
-        writer.writerow([clip.track, clip.genre, predicted, correct, f"{row.max():.6f}", *shares])
-    return buffer.getvalue()
+        lines.append([clip.track, clip.genre, predicted, correct, f"{row.max():.6f}", *shares])
+    return files.csv_text(lines)

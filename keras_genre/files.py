@@ -1,6 +1,7 @@
 """Files that are either whole or absent."""
 
 import contextlib
+import csv
 import errno
 import fcntl
 import hashlib
@@ -8,8 +9,9 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 from keras_genre.errors import FolderInUseError, FolderLostError
 
@@ -190,6 +192,14 @@ def json_text(value: object) -> str:
 def write_json(path: Path | str, value: object) -> None:
     """Write a JSON file atomically, as `json_text` gives it."""
     write_text(path, json_text(value))
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV text, each ended by a line feed; in quotes is what holds a comma, a quote or a line's end."""
+    lines: list[str] = []
+    # A value that holds a carriage return, Python puts in quotes for sure only where rows end in one.
+    csv.writer(SimpleNamespace(write=lines.append), lineterminator="\r\n").writerows(rows)
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)
 
 
 def sha256_of(path: Path | str) -> str:

@@ -48,7 +48,7 @@ def rows_of(path: Path, genres: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     ParameterError
-        If it is another table.
+        If it is another table, or a row is not of its columns.
     """
     if not path.is_file():
         return {}
@@ -57,7 +57,12 @@ def rows_of(path: Path, genres: Sequence[str]) -> dict[str, str]:
         raise ParameterError(
             f"--csv {path}: is no table of the genres of this model; name another, or start it anew by --overwrite"
         )
-    return {row[0]: row[COLUMNS.index("error")] for row in map(_values, lines[1:])}
+    rows = [_values(line) for line in lines[1:]]
+    if damaged := [place for place, row in enumerate(rows, 2) if len(row) != len(COLUMNS) + len(genres)]:
+        raise ParameterError(
+            f"--csv {path}: row {damaged[0]} has not as many values as the first; take it out, or name another"
+        )
+    return {row[0]: row[COLUMNS.index("error")] for row in rows}
 
 
 def remove_rows(path: Path, names: Collection[str]) -> None:
@@ -134,9 +139,7 @@ def row_of(result: dict[str, Any], genres: Sequence[str]) -> bytes:
 
 
 def _line(values: Sequence[object]) -> bytes:
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(values)
-    return buffer.getvalue().encode(errors=NAMES)
+    return files.csv_text([values]).encode(errors=NAMES)
 
 
 def _values(line: bytes) -> list[str]:

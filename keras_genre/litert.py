@@ -76,7 +76,7 @@ def export_litert(run: Path, out: Path, *, replace: bool = False) -> str:
         (folder / LABELS).write_text(labels_text(params), encoding="utf-8")
         (folder / PARAMS).write_text(files.json_text(dataclasses.asdict(params)), encoding="utf-8")
         tolerance = BFLOAT16_TOLERANCE if params.network.mixed_bfloat16 else TOLERANCE
-        difference = verify_litert(folder / NETWORK, model, tolerance, process)
+        difference = verify_litert(folder / NETWORK, model, params.network.log_odds, tolerance, process)
     return f"{WINDOWS} windows answered by LiteRT; largest difference to the run {difference:.1e}"
 
 
@@ -113,7 +113,7 @@ def converted(network: keras.Model) -> bytes:
             raise ExportError(f"LiteRT lacks an operation of this network: {str(error).splitlines()[0]}") from error
 
 
-def verify_litert(file: Path, model: keras.Model, tolerance: float, process: CleanProcess) -> float:
+def verify_litert(file: Path, model: keras.Model, log_odds: bool, tolerance: float, process: CleanProcess) -> float:
     """Return the largest difference of a probability between a LiteRT file and the network it was made of.
 
     Raises
@@ -121,7 +121,8 @@ def verify_litert(file: Path, model: keras.Model, tolerance: float, process: Cle
     ExportError
         If a clean process cannot use the file, or the difference is above `tolerance`.
     """
-    windows = plausible_frames(model, WINDOWS * model.input_shape[1]).reshape((WINDOWS, 1, *model.input_shape[1:]))
+    _, length, dims = model.input_shape
+    windows = plausible_frames(model, WINDOWS * length, log_odds=log_odds).reshape((WINDOWS, 1, length, dims))
     windows[0] = 0
     with tf.device(CPU):
         expected = softmax(ClipScorer(model).windows(windows[:, 0]).astype(np.float64))

@@ -448,6 +448,20 @@ def _coerce(name: str, kind: Any, value: Any) -> Any:
     return value
 
 
+def with_epochs(params: TrainParams, epochs: int) -> TrainParams:
+    """Return parameters of another number of epochs; a cosine that fell over all of them falls over these.
+
+    Raises
+    ------
+    ParameterError
+        If there is no epoch.
+    """
+    changed, schedule = dataclasses.replace(params, epochs=epochs), params.schedule
+    if schedule.name != "cosine" or schedule.cosine_cycle_epochs != params.epochs:
+        return changed
+    return dataclasses.replace(changed, schedule=dataclasses.replace(schedule, cosine_cycle_epochs=epochs))
+
+
 def with_values(params: Params, assignments: Iterable[str]) -> Params:
     """Return parameters with others in place of some, given as words.
 

@@ -23,6 +23,7 @@ from keras_genre.saved_models import (
     WINDOW_PROBABILITIES,
     is_saved_model,
     read_saved_model,
+    reason_of,
     require_waveforms,
     require_whole,
     version_folder,
@@ -200,7 +201,7 @@ class SavedModelPredictor:
             with memory_of(file):
                 outputs = self._classify(**{INPUTS[WAVEFORM]: tf.constant(extracted.waveform[np.newaxis])})
         except tf.errors.InvalidArgumentError as error:
-            raise AudioError(f"{file}: the model refuses it ({error.message.splitlines()[-1]})") from error
+            raise AudioError(f"{file}: the model refuses it ({reason_of(error.message)})") from error
         clip, by_window = (outputs[name].numpy()[0] for name in (PROBABILITIES, WINDOW_PROBABILITIES))
         return prediction_of(file, self.genres, self._clock.spans(frames, extracted.seconds), clip, by_window)
 

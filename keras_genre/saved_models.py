@@ -14,6 +14,7 @@ import dataclasses
 import fnmatch
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -281,6 +282,12 @@ def require_waveforms(path: Path, params: SavedModelParams) -> None:
             f"{path}: takes features ({params.features}), not audio, as nothing is known of how they were computed; "
             "export a run on a store of python -m keras_genre.precompute"
         )
+
+
+def reason_of(message: str) -> str:
+    """Return why a model refused its input, without the nodes and traces that TensorFlow wraps around the reason."""
+    lines = [re.sub(r"{{.*?}}", "", line).strip() for line in message.split("\n\t [[")[0].splitlines()]
+    return next((line for line in reversed(lines) if line), "no reason given")
 
 
 def require_free(out: Path, replace: bool, expected: Sequence[str] = SAVED_MODEL_FILES) -> None:

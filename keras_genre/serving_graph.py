@@ -171,7 +171,8 @@ class ServingGraph:
 
     def _classify_waveform(self, waveform: tf.Tensor) -> Outputs:
         params = self._params
-        waveform = _finite(_with_samples(waveform, params.minimum_samples, params.window_frames))
+        window = "a window of each network takes" if params.companions else f"{params.window_frames} frames take"
+        waveform = _finite(_with_samples(waveform, params.minimum_samples, window))
         frames: dict[FrontEnd | None, tf.Tensor] = {}
         for group in self._groups:
             if group.first.front_end not in frames:
@@ -187,7 +188,7 @@ class ServingGraph:
     def _embed_waveform(self, waveform: tf.Tensor) -> Outputs:
         first, rate = self._members[0], self._params.sample_rate_hz
         assert rate is not None
-        waveform = _finite(_with_samples(waveform, first.params.samples_of(1, rate), 1))
+        waveform = _finite(_with_samples(waveform, first.params.samples_of(1, rate), "1 frame takes"))
         frames = first.frames_of(waveform)
         tags = FEATURE_COLUMNS["musicnn250", "taggram50"]
         return {TAGS: frames[..., :tags], PENULTIMATE: frames[..., tags:]}
@@ -258,12 +259,12 @@ def _finite(waveform: tf.Tensor) -> tf.Tensor:
     return tf.debugging.check_numerics(waveform, "the waveform has samples that are not finite")
 
 
-def _with_samples(waveform: tf.Tensor, minimum_samples: int | None, frames: int) -> tf.Tensor:
+def _with_samples(waveform: tf.Tensor, minimum_samples: int | None, what_takes_them: str) -> tf.Tensor:
     samples = tf.shape(waveform)[1]
     return _checked(
         waveform,
         samples >= minimum_samples,
-        f"a waveform must have at least {minimum_samples} samples, as many as {frames} frames take; samples given:",
+        f"a waveform must have at least {minimum_samples} samples, as many as {what_takes_them}; samples given:",
         samples,
     )
 

@@ -16,7 +16,7 @@ from keras_genre.datasets.options import add_split_options, apply_split_options
 from keras_genre.errors import ParameterError, RunError
 from keras_genre.export import export_after_training
 from keras_genre.models.presets import DEFAULT_PRESET, PRESETS, preset
-from keras_genre.params import ScheduleParams, TrainParams, to_json, with_values
+from keras_genre.params import ScheduleParams, TrainParams, to_json, with_epochs, with_values
 from keras_genre.places import RunFolder, place, run_folder
 from keras_genre.progress import format_seconds
 from keras_genre.runs import RunInfo, best_epoch, has_stopped_early, read_history, read_run
@@ -46,7 +46,7 @@ def make_parser() -> argparse.ArgumentParser:
     recipe = parser.add_argument_group("recipe (default: the preset's)")
     recipe.add_argument("--features", metavar="KIND", help="feature kind")
     recipe.add_argument("--schedule", choices=("plateau", "cosine", "step", "none"), help="learning-rate schedule")
-    recipe.add_argument("--epochs", type=int, metavar="N")
+    recipe.add_argument("--epochs", type=int, metavar="N", help="a preset's one cosine over all epochs is of so many")
     recipe.add_argument("--batch-size", type=int, metavar="N", help="windows a step")
     recipe.add_argument("--learning-rate", type=float, metavar="X", help="of the first epoch")
     recipe.add_argument("--window-frames", type=int, metavar="N", help="frames that the network sees at a time")
@@ -90,6 +90,9 @@ def params_from(options: argparse.Namespace, base: TrainParams) -> TrainParams:
     def given(**values):
         return {name: value for name, value in values.items() if value is not None}
 
+    # The schedule of a run that goes on is settled, however long it goes on.
+    if options.epochs is not None and not options.resume:
+        base = with_epochs(base, options.epochs)
     model = dataclasses.replace(
         base.model,
         **given(

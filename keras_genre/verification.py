@@ -266,7 +266,7 @@ def expectations(
     with tf.device(CPU):
         if params.front_end:
             return _audio_requests(models, params, checks)
-        return _frame_requests(models[0], params.features_divisor, checks)
+        return _frame_requests(models[0], params, checks)
 
 
 def made_up_clips(samples: int, sample_rate_hz: int) -> dict[str, np.ndarray]:
@@ -450,21 +450,21 @@ def _embeddings(frames: np.ndarray) -> Outputs:
 
 
 def _frame_requests(
-    model: keras.Model, divisor: float, checks: Checks
+    model: keras.Model, params: SavedModelParams, checks: Checks
 ) -> tuple[dict[str, np.ndarray], list[Request], Outputs]:
     """Return the same for a model that takes frames only."""
     scorer = ClipScorer(model)
-    length = scorer.window_frames
+    length, log_odds = scorer.window_frames, params.network.log_odds
     inputs: dict[str, np.ndarray] = {}
     requests: list[Request] = []
     for frames in (length, length + 1, 10 * length + length // 2):
-        rows = plausible_frames(model, 4 * frames).reshape((4, frames, -1))
+        rows = plausible_frames(model, 4 * frames, log_odds=log_odds).reshape((4, frames, -1))
         group = {f"{frames} frames, {number}": row for number, row in enumerate(rows)}
         inputs |= group
-        expected = {name: clip_outputs(scorer, clip, divisor) for name, clip in group.items()}
+        expected = {name: clip_outputs(scorer, clip, params.features_divisor) for name, clip in group.items()}
         requests += _singles_and_batch(FEATURES, list(group), expected, checks.batch_size)
     requests.append(Request(FEATURES, ("one frame too few",), None, str(length)))
-    return inputs | {"one frame too few": plausible_frames(model, length - 1)}, requests, {}
+    return inputs | {"one frame too few": plausible_frames(model, length - 1, log_odds=log_odds)}, requests, {}
 
 
 def _singles_and_batch(
@@ -523,11 +523,15 @@ def librosa_frames(waveform: np.ndarray, front_end: FrontEndParams) -> np.ndarra
     return waveform_to_frames(waveform, front_end)
 
 
-def plausible_frames(model: keras.Model, frames: int) -> np.ndarray:
-    """Return made-up frames float32 (frames, dims), distributed like those that a network was trained on."""
+def plausible_frames(model: keras.Model, frames: int, *, log_odds: bool) -> np.ndarray:
+    """Return made-up frames float32 (frames, dims), distributed like those that a network was trained on.
+
+    With `log_odds` the network is one that takes probabilities and standardises their log-odds.
+    """
     mean, variance, _ = model.get_layer("standardisation").get_weights()
     noise = np.random.default_rng(frames).standard_normal((frames, len(mean)))
-    return (mean + np.sqrt(variance) * noise).astype(np.float32)
+    standardised = mean + np.sqrt(variance) * noise
+    return (1 / (1 + np.exp(-standardised)) if log_odds else standardised).astype(np.float32)
 
 
 def _check_facts(params: SavedModelParams, facts: dict) -> None:

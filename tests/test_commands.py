@@ -60,6 +60,21 @@ def test_a_level_of_the_log_that_was_chosen_stays(monkeypatch):
     assert [*seen, os.environ["TF_CPP_MIN_LOG_LEVEL"]] == ["1", "1"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "cycle"),
+    [
+        ([], 60),
+        (["--epochs", "100"], 100),
+        (["--epochs", "100", "--set", "schedule.cosine_cycle_epochs=50"], 50),
+        (["--epochs", "100", "--resume"], 60),
+    ],
+)
+def test_epochs_stretch_the_one_cosine_of_a_preset_but_not_of_a_run_that_goes_on(flags, cycle):
+    params = params_from(make_parser().parse_args(flags), PRESETS["short_chunk_cnn"])
+    assert params.schedule.cosine_cycle_epochs == cycle
+    assert params.epochs == (100 if flags else 60)
+
+
 def test_the_console_script_lists_its_commands_and_refuses_others(capsys):
     assert keras_genre(["--help"]) == 0
     listed = capsys.readouterr().out

@@ -64,7 +64,10 @@ def test_it_takes_the_higher_rate_and_clips_with_a_window_of_every_network(runs,
     signature = tf.saved_model.load(str(version)).signatures["serving_default"]
     noise = np.random.default_rng(0).standard_normal((1, params.minimum_samples)).astype(np.float32) * 0.1
     assert np.isfinite(signature(waveform=tf.constant(noise))["probabilities"]).all()
-    with pytest.raises(tf.errors.InvalidArgumentError, match=str(params.minimum_samples)):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError,
+        match=rf"{params.minimum_samples} samples, as many as a window of each network takes",
+    ):
         signature(waveform=tf.constant(noise[:, 1:]))
 
 

@@ -12,6 +12,7 @@ from keras_genre.errors import ExportError
 from keras_genre.exporting import cpu_twin
 from keras_genre.litert import PROBE, converted, verify_litert
 from keras_genre.metrics import softmax
+from keras_genre.models.networks import build_model
 from keras_genre.models.presets import PRESETS
 from keras_genre.runs import load_model
 from keras_genre.verification import CleanProcess, plausible_frames
@@ -32,11 +33,23 @@ def test_every_preset_is_converted_to_operations_of_litert_alone(name, tmp_path)
     model = load_model(make_untrained_run(tmp_path / "run", params))
     content = converted(cpu_twin(model, params.model, fused=False))
     assert b"Flex" not in content
-    windows = plausible_frames(model, 3 * params.window_frames).reshape(3, params.window_frames, -1)
+    windows = plausible_frames(model, 3 * params.window_frames, log_odds=params.model.log_odds)
+    windows = windows.reshape(3, params.window_frames, -1)
     found, expected = answers(content, windows), model.predict(windows, verbose=0)
     assert set(found) == {"logits", "probabilities"}
     np.testing.assert_allclose(found["probabilities"], softmax(expected), atol=1e-5)
     np.testing.assert_allclose(softmax(found["logits"]), softmax(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("log_odds", [False, True])
+def test_frames_to_check_a_network_by_vary_as_those_that_it_was_trained_on(log_odds):
+    params = dataclasses.replace(PRESETS["transfer"].model, log_odds=log_odds)
+    mean, variance = np.linspace(-3, 3, 50), np.linspace(0.5, 2, 50)
+    model = build_model(params, 10, 50, 4, mean, variance)
+    frames = plausible_frames(model, 4000, log_odds=log_odds)
+    seen = np.log(frames / (1 - frames)) if log_odds else frames
+    np.testing.assert_allclose(seen.mean(axis=0), mean, atol=0.1)
+    np.testing.assert_allclose(seen.var(axis=0), variance, rtol=0.15)
 
 
 def test_the_command_writes_network_labels_and_parameters(tmp_path, capsys):
@@ -60,4 +73,4 @@ def test_a_file_of_another_network_is_found_out(tmp_path):
     (tmp_path / "network.tflite").write_bytes(converted(cpu_twin(model, toy_params().model, fused=False)))
     model.get_layer("logits").bias.assign([0.0, 0.001, 0.0])
     with pytest.raises(ExportError, match="from the run's"), CleanProcess(PROBE) as process:
-        verify_litert(tmp_path / "network.tflite", model, 1e-5, process)
+        verify_litert(tmp_path / "network.tflite", model, False, 1e-5, process)

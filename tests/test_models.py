@@ -122,9 +122,23 @@ def test_an_image_keeps_the_proportions_of_its_columns():
     np.testing.assert_allclose(layer(mean[None, None] + 1.0), np.full((1, 1, 16), 1 / np.sqrt(8.0)), rtol=1e-5)
 
 
-def test_a_column_without_variance_gives_no_nan():
-    model = build_model(ModelParams(), 8, 2, 3, np.zeros(2), np.array([0.0, 1.0]))
-    assert np.isfinite(model.predict(np.ones((1, 8, 2)), verbose=0)).all()
+def standardised(mean, variance, frame, params=None):
+    model = build_model(params or ModelParams(), 8, len(frame), 3, np.array(mean), np.array(variance))
+    return model.get_layer("standardisation")(np.array([[frame]], np.float32)).numpy()[0, 0].tolist()
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-15])
+def test_what_a_column_holds_that_was_constant_in_training_is_as_loud_as_in_the_others(noise):
+    assert standardised([-80.0, 0, 0, 0], [noise, 4, 16, 36], [-80, 2, 4, 6]) == [0, 1, 1, 1]
+    assert standardised([-80.0, 0, 0, 0], [noise, 4, 16, 36], [-40, 2, 4, 6]) == [10, 1, 1, 1]
+
+
+def test_of_columns_that_all_are_constant_only_the_mean_is_taken():
+    assert standardised([-80.0, 0], [0.0, 0], [-77, 2]) == [3, 2]
+
+
+def test_a_column_that_varies_little_keeps_its_scale():
+    assert standardised([0.5, 0], [1e-6, 1e6], [0.501, 1000]) == pytest.approx([1, 1], rel=1e-4)
 
 
 def test_in_mixed_bfloat16_weights_and_logits_stay_float32():

@@ -17,6 +17,7 @@ from keras_genre.params import (
     differences,
     from_json,
     to_json,
+    with_epochs,
     with_values,
 )
 from keras_genre.store import StoreHeader
@@ -231,3 +232,23 @@ def test_set_values_stand_in_place_of_the_old_and_leave_the_rest():
 def test_a_setting_that_cannot_work_is_refused_with_the_reason(assignment, reason):
     with pytest.raises(ParameterError, match=reason):
         with_values(TrainParams(), [assignment])
+
+
+def test_a_cosine_over_all_epochs_is_over_all_epochs_of_a_longer_training():
+    params = TrainParams(epochs=60, schedule=ScheduleParams("cosine", cosine_cycle_epochs=60))
+    longer = with_epochs(params, 100)
+    assert (longer.epochs, longer.schedule.cosine_cycle_epochs) == (100, 100)
+    assert with_epochs(longer, 60) == params
+
+
+@pytest.mark.parametrize(
+    "schedule", [ScheduleParams("cosine", cosine_cycle_epochs=20), ScheduleParams("step", cosine_cycle_epochs=60)]
+)
+def test_any_other_schedule_goes_on_as_it_is_in_a_longer_training(schedule):
+    assert with_epochs(TrainParams(epochs=60, schedule=schedule), 100) == TrainParams(epochs=100, schedule=schedule)
+
+
+def test_no_epoch_is_refused_as_such():
+    params = TrainParams(epochs=60, schedule=ScheduleParams("cosine", cosine_cycle_epochs=60))
+    with pytest.raises(ParameterError, match=r"^epochs must be at least 1"):
+        with_epochs(params, 0)

@@ -282,6 +282,37 @@ def test_a_name_that_is_not_utf_8_is_a_name(run, tmp_path, encode):
     assert [each["file"] for each in json.loads(result.stdout)] == [file]
 
 
+def test_a_name_with_the_line_ends_of_windows_stays_in_its_row(run, tmp_path, encode, capsys):
+    (tmp_path / "a.wav").write_bytes(encode("WAV", "PCM_16"))
+    table, wrong = tmp_path / "t.csv", f"{tmp_path / 'a.wav'}\r"
+    arguments = [str(tmp_path / "a.wav"), wrong, "--model", str(run), "--csv", str(table)]
+    assert main(arguments) == 1
+    assert [row[0] for row in rows_in(table.read_bytes())] == ["file", *arguments[:2]]
+    assert main([*arguments, "--resume"]) == 0
+    assert "2 of 2 files are in" in capsys.readouterr().err
+    assert main([*arguments, "--retry-failed"]) == 1
+    assert "1 of 2 files are in" in capsys.readouterr().err
+
+
+def test_a_table_with_a_row_of_other_columns_is_left_alone(run, album, tmp_path, whole_table, capsys):
+    header, _, rows = whole_table.partition(b"\n")
+    content = header + b"\n\n" + rows
+    (tmp_path / "t.csv").write_bytes(content)
+    for flag in ("--resume", "--retry-failed"):
+        assert label(run, album, tmp_path / "t.csv", flag) == 2
+        assert "t.csv: row 2 has not as many values as the first" in capsys.readouterr().err
+        assert (tmp_path / "t.csv").read_bytes() == content
+
+
+def test_a_saved_model_that_refuses_a_waveform_is_quoted_without_the_graph(exported):
+    predictor = open_predictor(exported.version)
+    short = Extracted(waveform=np.zeros(predictor.minimum_samples - 1, np.float32), seconds=1.0)
+    with pytest.raises(AudioError) as refusal:
+        predictor.predict("a.wav", short)
+    assert str(predictor.minimum_samples) in str(refusal.value)
+    assert "{{" not in str(refusal.value)
+
+
 def test_a_list_that_is_cut_short_is_json_of_what_there_was(capsys):
     with pytest.raises(KeyboardInterrupt), json_list() as show:
         show({"file": "a\nb\u2028.wav", "windows": [1, 2]})

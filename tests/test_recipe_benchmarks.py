@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from toys import GENRES, toy_params
 
-from benchmarks import audio_gains, distillation, encodings
+from benchmarks import audio_gains, distillation, encodings, shipped_models
 from benchmarks.systems import DATA_SETS, REPOSITORY, divided
 from keras_genre import audio, training
 from keras_genre.augmentation import copies_of
@@ -100,3 +100,14 @@ def test_a_recording_keeps_its_music_in_every_encoding_and_a_table_says_what_a_m
 def test_a_folder_without_recordings_is_refused(tmp_path, capsys):
     assert encodings.main(["anything", "--audio", str(tmp_path)]) == 1
     assert "holds no FLAC file" in capsys.readouterr().err
+
+
+def test_tracks_to_measure_a_shipped_model_on_are_looked_for_before_it_is_trained(tmp_path, capsys):
+    train, held_out = "blues.00029", "blues.00000"
+    assert [shipped_models._sides()[track] for track in (train, held_out)] == ["train", "validation"]
+    (tmp_path / f"{train}.flac").touch()
+    words = ["gtzan10_scratch", "--audio", str(tmp_path), "--log-mel", "none.npz", "--out", str(tmp_path / "1")]
+    assert shipped_models.main(words) == 1
+    assert f"--audio {tmp_path}: holds no FLAC file but of training tracks" in capsys.readouterr().err
+    (tmp_path / f"{held_out}.flac").touch()
+    assert shipped_models.tracks_to_label(tmp_path) == [tmp_path / f"{held_out}.flac"]

@@ -52,6 +52,12 @@ def test_a_search_of_a_folder_of_stores_opens_those_that_suit_the_preset(preset,
     assert plan.space.base.model.log_odds == (preset == "transfer")
 
 
+def test_the_budget_of_a_trial_is_what_a_preset_s_one_cosine_falls_over():
+    flags = ["--preset", "transfer", "--out", "unused", "--epochs", "20"]
+    base = plan_of(make_parser().parse_args(flags)).space.base
+    assert (base.epochs, base.schedule.cosine_cycle_epochs) == (20, 20)
+
+
 def test_windows_fit_the_shortest_clip_also_of_those_that_test_the_winner(tmp_path):
     # The clips with the number 0 are the shortest, of 20 frames; the next ones have 27.
     clips = [dataclasses.replace(clip, split="test" if clip.track.endswith("0") else "train") for clip in toy_clips()]

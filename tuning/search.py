@@ -16,7 +16,7 @@ from keras_genre.clips import Clip
 from keras_genre.datasets.options import add_split_options, apply_split_options
 from keras_genre.errors import ParameterError, SearchError
 from keras_genre.models.presets import DEFAULT_PRESET, preset
-from keras_genre.params import TrainParams, with_values
+from keras_genre.params import TrainParams, with_epochs, with_values
 from keras_genre.places import local_path, place
 from keras_genre.train import EMBEDDED_DATA
 from tuning.data import feature_stores
@@ -194,8 +194,8 @@ def clip_like(clip: Clip, divided: Clip) -> Clip:
 
 def base_params(options: argparse.Namespace) -> TrainParams:
     """Return the preset's parameters with flags in their place."""
-    words = [f"epochs={options.epochs}"] if options.epochs is not None else []
-    return with_values(preset(options.preset), [*words, *options.set])
+    base = preset(options.preset)
+    return with_values(base if options.epochs is None else with_epochs(base, options.epochs), options.set)
 
 
 def description(plan: SearchPlan) -> str:

@@ -14,6 +14,9 @@ from keras_genre.params import ModelParams
 SMALLEST_PROBABILITY = 1e-4
 """Log-odds are those of probabilities at least so far from 0 and 1."""
 
+SMALLEST_RELATIVE_DEVIATION = 1e-6
+"""A column that deviates less from its mean is constant: so little is rounding."""
+
 
 def log_odds(probabilities):
     """Return the log-odds of probabilities, of any shape; a tensor of Keras's backend."""
@@ -42,7 +45,8 @@ def build_model(
         Frames of a window, values of a frame, number of outputs.
     mean, variance : np.ndarray [shape=(dims,)], optional
         Of the training frames, or with `params.log_odds` of their log-odds, for standardisation; 0 and 1 by default.
-        A `conv2d` network has one scale for all columns, of their mean variance.
+        A `conv2d` network has one scale for all columns, of their mean variance; in others a column that is constant
+        has the median of the rest.
     use_cudnn : bool
         Make LSTM layers that a GPU can run in cuDNN's kernels. Otherwise the cells of all layers step together in one
         loop over the frames: the same function of the same weights, in the same order, with half the overhead on a
@@ -64,6 +68,8 @@ def build_model(
         # An image has one scale: with one for each column the faint ones are as loud as the rest, and blur it.
         variance = np.full(dims, np.mean(variance))
     inputs = keras.Input((window_frames, dims), name="frames")
+    if mean is not None and variance is not None:
+        variance = _usable_variance(mean, variance)
     x = log_odds(inputs) if params.log_odds else inputs
     x = _standardisation(dims, mean, variance)(x)
     if params.mean_subtraction:
@@ -84,6 +90,18 @@ def build_model(
     # In bfloat16 the logits would carry 8 bits: too few to average over windows.
     logits = layers.Dense(genres, name="logits", dtype="float32")(features)
     return keras.Model(inputs, logits, name=params.family)
+
+
+def _usable_variance(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Return variances by which columns can be divided: one that is constant in training gets the others' median.
+
+    Where training has nothing, as above half the rate of its recordings, a new clip may have something, and a division
+    by next to nothing would make it louder than all else.
+    """
+    constant = variance <= (SMALLEST_RELATIVE_DEVIATION * np.abs(mean)) ** 2
+    if not constant.any():
+        return variance
+    return np.where(constant, 1.0 if constant.all() else np.median(variance[~constant]), variance)
 
 
 def _standardisation(dims: int, mean: np.ndarray | None, variance: np.ndarray | None) -> keras.layers.Layer:

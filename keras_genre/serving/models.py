@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import saved_model_pb2
 
-from keras_genre.saved_models import require_whole
+from keras_genre.saved_models import reason_of, require_whole
 from keras_genre.serving.contract import WAVEFORM, AudioContract, read_contract
 from keras_genre.serving.protocol import DEFAULT_SIGNATURE, RequestError, Signature, TensorSpec
 from keras_genre.serving.warmup import warmup_requests
@@ -97,13 +97,9 @@ class Servable:
             return {key: tensor.numpy() for key, tensor in self._functions[name](**tensors).items()}
         except tf.errors.OpError as error:
             status = _STATUS_OF_CODE.get(error.error_code, 500)
-            raise RequestError(status, f"the model refuses this: {_reason_of(error.message)}") from error
-
-
-def _reason_of(message: str) -> str:
-    """Return what went wrong, without the nodes and traces that TensorFlow wraps around it."""
-    lines = [line.strip() for line in message.split("\n\t [[")[0].splitlines()]
-    return next((line for line in reversed(lines) if line), "no reason given")[:MAX_REASON_CHARACTERS]
+            raise RequestError(
+                status, f"the model refuses this: {reason_of(error.message)[:MAX_REASON_CHARACTERS]}"
+            ) from error
 
 
 def _signature_definitions(folder: Path) -> dict[str, Any]:
