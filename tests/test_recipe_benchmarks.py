@@ -8,7 +8,7 @@ import pytest
 import soundfile
 from toys import GENRES, toy_params
 
-from benchmarks import audio_gains, distillation, encodings, shipped_models
+from benchmarks import audio_gains, distillation, encodings, model_latency, shipped_models
 from benchmarks.systems import DATA_SETS, REPOSITORY, divided
 from keras_genre import audio, training
 from keras_genre.augmentation import copies_of
@@ -111,3 +111,12 @@ def test_tracks_to_measure_a_shipped_model_on_are_looked_for_before_it_is_traine
     assert f"--audio {tmp_path}: holds no FLAC file but of training tracks" in capsys.readouterr().err
     (tmp_path / f"{held_out}.flac").touch()
     assert shipped_models.tracks_to_label(tmp_path) == [tmp_path / f"{held_out}.flac"]
+
+
+def test_the_latency_of_a_model_is_told_for_a_clip_and_for_a_song(tmp_path, capsys):
+    model, out = REPOSITORY / "saved_models" / "gtzan10_scratch", tmp_path / "latency.md"
+    assert model_latency.main([str(model), "--calls", "1", "--out", str(out)]) == 0
+    rows = [line.split(" | ")[:2] for line in out.read_text().splitlines() if line.startswith("| gtzan10_scratch/1")]
+    assert rows == [["| gtzan10_scratch/1", "30 s"], ["| gtzan10_scratch/1", "240 s"]]
+    assert model_latency.main([str(model), "--calls", "0", "--out", str(out)]) == 2
+    assert "--calls must be at least 1" in capsys.readouterr().err
