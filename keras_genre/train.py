@@ -46,7 +46,9 @@ def make_parser() -> argparse.ArgumentParser:
     recipe = parser.add_argument_group("recipe (default: the preset's)")
     recipe.add_argument("--features", metavar="KIND", help="feature kind")
     recipe.add_argument("--schedule", choices=("plateau", "cosine", "step", "none"), help="learning-rate schedule")
-    recipe.add_argument("--epochs", type=int, metavar="N", help="a preset's one cosine over all epochs is of so many")
+    recipe.add_argument(
+        "--epochs", type=int, metavar="N", help="times through the clips; a rate that falls once falls over all of them"
+    )
     recipe.add_argument("--batch-size", type=int, metavar="N", help="windows a step")
     recipe.add_argument("--learning-rate", type=float, metavar="X", help="of the first epoch")
     recipe.add_argument("--window-frames", type=int, metavar="N", help="frames that the network sees at a time")
